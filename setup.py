@@ -1,0 +1,124 @@
+"""The native build: the extensions, and which compiler flags each source gets. Everything else is in pyproject.toml.
+
+Sources of one extension are compiled for different instruction sets: `microkernels/avx512.c` with AVX-512 flags,
+everything else for the baseline, so that one wheel runs on every CPU of its architecture. Environment variables:
+
+    EDGECNN_DEBUG=1    bounds checks on in Cython, -O1 and assertions in C
+    EDGECNN_OPENMP=0   build without OpenMP (one thread)
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("EDGECNN_DEBUG", "0") == "1"
+OPENMP = os.environ.get("EDGECNN_OPENMP", "1") == "1"
+MACHINE = platform.machine().lower()
+X86 = MACHINE in ("x86_64", "amd64")
+
+RUNTIME = "edgecnn/runtime"
+MICROKERNELS = f"{RUNTIME}/microkernels"
+FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and not sys._is_gil_enabled()
+
+# -ffp-contract=fast: -std=c11 alone turns the fusing of a multiply and an add off, and with it the FMA instructions.
+COMMON = ["-std=c11", "-O1" if DEBUG else "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
+CYTHON_ONLY = ["-Wno-unused-function", "-fno-strict-aliasing"]
+FLAGS = {
+    "avx2.c": ["-mavx2", "-mfma", "-mf16c"],
+    # Without the second flag GCC 12 vectorises the leftovers with 256 bits and prefers these.
+    "avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"],
+}
+OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
+
+
+class BuildPerSource(build_ext):
+    """Compiles each source alone, with the flags of its instruction set added."""
+
+    def build_extensions(self) -> None:
+        if sys.platform == "win32":
+            # cl.exe has no vector extensions; clang-cl has, and takes the MSVC options that setuptools passes.
+            self.compiler.initialize()  # type: ignore[attr-defined]
+            self.compiler.cc = os.environ.get("CLANG_CL", "clang-cl.exe")  # type: ignore[attr-defined]
+        compile_source = self.compiler.compile
+
+        def compile_each(sources, extra_postargs=None, **options):  # type: ignore[no-untyped-def]
+            objects = []
+            for source in sources:
+                extra = list(extra_postargs or []) + FLAGS.get(Path(source).name, [])
+                if sys.platform == "win32":
+                    extra = [f"/clang:{flag}" for flag in extra]
+                objects += compile_source([source], extra_postargs=extra, **options)
+            return objects
+
+        self.compiler.compile = compile_each
+        super().build_extensions()
+
+
+class Abi3Wheel(bdist_wheel):
+    """Tags the wheel cp311-abi3: it runs on Python 3.11 and every later one (free-threaded builds apart)."""
+
+    def finalize_options(self) -> None:
+        if not FREE_THREADED:
+            self.py_limited_api = "cp311"
+        super().finalize_options()
+
+
+def extension(module: str, *sources: str) -> Extension:
+    compile_flags, link_flags = OPENMP_FLAGS.get(sys.platform, ([], [])) if OPENMP else ([], [])
+    macros = [("EDGECNN_DEBUG", "1")] if DEBUG else [("NDEBUG", "1")]
+    if not FREE_THREADED:
+        macros.append(("Py_LIMITED_API", "0x030B0000"))
+    return Extension(
+        f"edgecnn.runtime.{module}",
+        [f"{RUNTIME}/{module.replace('.', '/')}.pyx", *(f"{MICROKERNELS}/{source}" for source in sources)],
+        include_dirs=[RUNTIME, MICROKERNELS],
+        define_macros=macros,
+        extra_compile_args=COMMON + CYTHON_ONLY + compile_flags,
+        extra_link_args=link_flags,
+        depends=[str(path) for path in sorted(Path(RUNTIME).rglob("*.h"))],
+        py_limited_api=not FREE_THREADED,
+    )
+
+
+INSTRUCTION_SETS = ["portable.c"] + (["avx2.c", "avx512.c"] if X86 else [])
+EXTENSIONS = [
+    extension("cpu", *INSTRUCTION_SETS),
+    extension("executor"),
+    *(extension(f"kernels.{path.stem}") for path in sorted(Path(RUNTIME, "kernels").glob("*.pyx"))),
+]
+
+setup(
+    packages=[
+        "edgecnn",
+        *(
+            f"edgecnn.{path.parent.relative_to('edgecnn').as_posix().replace('/', '.')}"
+            for path in sorted(Path("edgecnn").glob("*/**/__init__.py"))
+        ),
+        "edgecnn.converters",
+        *(f"edgecnn.converters.{path.parent.name}" for path in sorted(Path("converters").glob("*/__init__.py"))),
+    ],
+    package_dir={"edgecnn": "edgecnn", "edgecnn.converters": "converters"},
+    include_package_data=False,
+    package_data={"edgecnn": ["py.typed", "**/*.pyi"]},
+    ext_modules=cythonize(
+        EXTENSIONS,
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": False,
+        },
+    ),
+    cmdclass={"build_ext": BuildPerSource, "bdist_wheel": Abi3Wheel},
+)
