@@ -114,7 +114,6 @@ setup(
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
-            "wraparound": False,
             "initializedcheck": DEBUG,
             "cdivision": True,
             "embedsignature": False,

@@ -1,7 +1,60 @@
 """edgecnn: fast CNN inference on edge CPUs, straight from Keras models.
 
-import edgecnn
-edgecnn.convert("model.h5", "model.ecnn")
-model = edgecnn.load("model.ecnn")
-y = model(x)
+    import edgecnn
+
+    edgecnn.convert("model.h5", "model.ecnn")
+    model = edgecnn.load("model.ecnn")
+    y = model(x)
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgecnn.errors import (
+    BudgetError,
+    ConversionError,
+    CorruptFileError,
+    DeviceError,
+    Error,
+    InputError,
+    MissingPackageError,
+    ModelFileError,
+    UnsupportedLayerError,
+    VerificationError,
+    VersionError,
+)
+from edgecnn.runtime.model import Memory, Model, Profile, TensorSpec, load
+from edgecnn.version import __version__
+
+__all__ = [
+    "BudgetError",
+    "ConversionError",
+    "CorruptFileError",
+    "DeviceError",
+    "Error",
+    "InputError",
+    "Memory",
+    "MissingPackageError",
+    "Model",
+    "ModelFileError",
+    "Profile",
+    "TensorSpec",
+    "UnsupportedLayerError",
+    "VerificationError",
+    "VersionError",
+    "__version__",
+    "convert",
+    "info",
+    "load",
+]
+
+_LAZY = {"convert": "edgecnn.converters", "info": "edgecnn.tools.info"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'edgecnn' has no attribute {name!r}")

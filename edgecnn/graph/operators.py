@@ -362,6 +362,8 @@ def _binary(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     x, y = inputs
     if x is None or y is None:
         raise GraphError("an operand is absent")
+    if x[:1] == y[:1] == (None,) and len(x) != len(y):
+        raise GraphError(f"tensors of shapes {x} and {y} have different ranks, and their batches would not meet")
     result = broadcast(x, y)
     if not result or result[0] is not None:
         raise GraphError(f"shapes {x} and {y} give {result}; one operand must be a tensor with the batch first")

@@ -1,0 +1,82 @@
+"""Depthwise convolution."""
+
+from libc.stdint cimport uintptr_t
+
+from edgecnn.runtime.cpu cimport InstructionSet
+from edgecnn.runtime.executor cimport Step, as_view
+from edgecnn.runtime.kernels.activations cimport as_activation
+from edgecnn.runtime.microkernels cimport ec_activation, ec_depthwise, ec_window
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+
+from edgecnn.graph.operators import effective_kernel, resolve_pads
+from edgecnn.runtime.kernels.convolution import prepare_multiplied_depthwise
+from edgecnn.runtime.kernels.packing import pack_depthwise
+
+
+ctypedef struct depthwise_arguments:
+    ec_view x
+    ec_view out
+    ec_window window
+    size_t lanes
+    const float *weights
+    ec_activation activation
+    ec_depthwise depthwise
+
+
+cdef class DepthwiseStep(Step):
+    cdef depthwise_arguments arguments
+
+
+cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Threads share the output's rows, as the neighbouring layers do; where rows are few, they share blocks of channels.
+    cdef const depthwise_arguments *a = <const depthwise_arguments *>step.arguments
+    cdef const float *x = ec_at(context, &a.x)
+    cdef float *out = ec_at(context, &a.out)
+    cdef size_t first, last, channel = 0, count = a.window.channels
+    if a.window.out_height >= <size_t>(8 * threads):
+        ec_share(a.window.out_height, thread, threads, &first, &last)
+    else:
+        ec_share((count + a.lanes - 1) // a.lanes, thread, threads, &first, &last)
+        channel = first * a.lanes
+        count = min(last * a.lanes, count) - channel
+        first, last = 0, a.window.out_height
+        if last == 0 or count == 0:
+            return
+    a.depthwise(&a.window, x, a.weights, out, first, last, channel, count, &a.activation)
+
+
+def prepare(placed):
+    """Prepare a `depthwise_conv2d` node."""
+    cdef DepthwiseStep step = DepthwiseStep.__new__(DepthwiseStep)
+    cdef depthwise_arguments *a = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    weights = placed.constant("weights")
+    rows, columns, channels, multiplier = weights.shape
+    if multiplier != 1:
+        return prepare_multiplied_depthwise(placed)
+    attributes, x, out = placed.node.attributes, placed.view("x"), placed.out
+    dilations = attributes["dilations"]
+    pads = resolve_pads(attributes, (x.height, x.width), effective_kernel((rows, columns), dilations))
+    packed = placed.packed(
+        "depthwise",
+        lambda: pack_depthwise(weights.reshape(rows, columns, channels), placed.constant("bias"), instruction_set.lanes),
+    )
+    step.keep = packed
+    a.weights = <const float *><uintptr_t>packed.ctypes.data
+    a.x, a.out = as_view(x), as_view(out)
+    a.window.height, a.window.width, a.window.channels = x.height, x.width, x.channels
+    a.window.row, a.window.pixel = x.row, x.pixel
+    a.window.out_height, a.window.out_width = out.height, out.width
+    a.window.out_row, a.window.out_pixel = out.row, out.pixel
+    a.window.kernel_height, a.window.kernel_width = rows, columns
+    a.window.stride_height, a.window.stride_width = attributes["strides"]
+    a.window.dilation_height, a.window.dilation_width = dilations
+    a.window.pad_top, a.window.pad_left = pads[0], pads[2]
+    a.lanes = instruction_set.lanes
+    a.activation = as_activation(attributes, instruction_set)
+    a.depthwise = instruction_set.table.depthwise
+    step.step.run = run
+    step.step.arguments = a
+    step.step.serial = placed.serial
+    step.kernel = f"depthwise {rows}x{columns} {instruction_set.name}"
+    return step

@@ -1,0 +1,190 @@
+"""Activations, sums and products, element by element, with broadcasting."""
+
+import numpy as np
+
+from libc.stdint cimport uintptr_t
+from libc.string cimport memcpy, memset
+
+from edgecnn.runtime.cpu cimport InstructionSet
+from edgecnn.runtime.executor cimport Step, as_view
+from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
+from edgecnn.runtime.microkernels cimport ec_activation, ec_binary, ec_scalar, ec_table
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+
+from edgecnn.errors import GraphError
+from edgecnn.runtime.memory import View
+
+
+ctypedef struct operand:
+    ec_view view
+    const float *constant    # NULL: a tensor
+    # Floats from one index of the output to the next, 0 where the operand is broadcast.
+    size_t outer, row, pixel
+    bint scalar              # one value for all channels of a pixel
+
+
+ctypedef struct elementwise_arguments:
+    operand x
+    operand y                # of sums and products
+    ec_view out
+    size_t outer_height      # output rows are outer index * outer_height + row
+    ec_binary binary
+    ec_scalar by_scalar
+    ec_activation activation
+    const ec_table *table
+
+
+cdef class ElementwiseStep(Step):
+    cdef elementwise_arguments arguments
+
+
+cdef inline const float *at(const operand *o, const ec_context *context) noexcept nogil:
+    return o.constant if o.constant != NULL else ec_at(context, &o.view)
+
+
+cdef void run_activation(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`.
+    cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
+    cdef const ec_view *v = &a.x.view
+    cdef const float *x = ec_at(context, v)
+    cdef float *out = ec_at(context, &a.out)
+    cdef const float *source
+    cdef float *to
+    cdef size_t first, last, pixel, row, column
+    ec_share(v.height * v.width, thread, threads, &first, &last)
+    for pixel in range(first, last):
+        row = pixel // v.width
+        column = pixel - row * v.width
+        source = x + row * v.row + column * v.pixel
+        to = out + row * a.out.row + column * a.out.pixel
+        if source != to:
+            memcpy(to, source, v.channels * sizeof(float))
+        apply_activation(&a.activation, a.table, to, v.channels)
+
+
+cdef void run_binary(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone; `out` may be an operand of the output's shape.
+    cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
+    cdef const float *x = at(&a.x, context)
+    cdef const float *y = at(&a.y, context)
+    cdef float *out = ec_at(context, &a.out)
+    cdef const float *left
+    cdef const float *right
+    cdef float *to
+    cdef size_t first, last, pixel, row, column, outer, n = a.out.channels
+    ec_share(a.out.height * a.out.width, thread, threads, &first, &last)
+    for pixel in range(first, last):
+        row = pixel // a.out.width
+        column = pixel - row * a.out.width
+        outer = row // a.outer_height
+        to = out + row * a.out.row + column * a.out.pixel
+        row = row - outer * a.outer_height
+        left = x + outer * a.x.outer + row * a.x.row + column * a.x.pixel
+        right = y + outer * a.y.outer + row * a.y.row + column * a.y.pixel
+        if a.x.scalar:
+            a.by_scalar(right, left[0], to, n)
+        elif a.y.scalar:
+            a.by_scalar(left, right[0], to, n)
+        else:
+            a.binary(left, right, to, n)
+        apply_activation(&a.activation, a.table, to, n)
+
+
+cdef operand as_operand(view, constant, shape, out_shape) except *:
+    """An operand's strides over an output of rank 1 to 4 ([outer, height, width, channels], ones in front)."""
+    cdef operand result
+    memset(&result, 0, sizeof(result))
+    sizes = [1] * (4 - len(shape)) + list(shape)
+    wanted = [1] * (4 - len(out_shape)) + list(out_shape)
+    if constant is None:
+        result.constant = NULL
+        result.view = as_view(view)
+        pixel, row = view.pixel, view.row
+    else:
+        result.constant = <const float *><uintptr_t>constant.ctypes.data
+        pixel, row = sizes[3], sizes[2] * sizes[3]
+    result.pixel = pixel if sizes[2] == wanted[2] else 0
+    result.row = row if sizes[1] == wanted[1] else 0
+    result.outer = row * sizes[1] if sizes[0] == wanted[0] else 0
+    result.scalar = sizes[3] == 1 and wanted[3] != 1
+    return result
+
+
+def prepare_activation(placed):
+    """Prepare an `activation` node."""
+    cdef ElementwiseStep step = ElementwiseStep.__new__(ElementwiseStep)
+    cdef elementwise_arguments *a = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    x, out = placed.view("x"), placed.out
+    if x.contiguous and out.contiguous:
+        x, out = as_runs(x), as_runs(out)
+    a.x.view, a.out = as_view(x), as_view(out)
+    a.activation = as_activation(placed.node.attributes, instruction_set)
+    a.table = instruction_set.table
+    step.step.run = run_activation
+    step.step.arguments = a
+    step.step.serial = placed.serial
+    step.kernel = f"{placed.node.attributes['activation']} {instruction_set.name}"
+    return step
+
+
+def as_runs(view):
+    """A contiguous view cut into long runs: pixels alone would be too short for a call each."""
+    total = view.height * view.width * view.channels
+    run = next((n for n in range(4096, 255, -1) if total % n == 0), None)
+    if run is None:
+        return view
+    return View(view.buffer, view.offset, 1, total // run, run, total, run)
+
+
+def prepare_binary(placed):
+    """Prepare an `add` or `multiply` node."""
+    cdef ElementwiseStep step = ElementwiseStep.__new__(ElementwiseStep)
+    cdef elementwise_arguments *a = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    out, out_shape, views = placed.out, placed.out_shape, list(placed.views)
+    constants = [None if c is None else np.ascontiguousarray(c, np.float32) for c in placed.constants]
+    # A constant's shape has the batch in front where its rank says so.
+    shapes = [
+        tuple(s[len(s) - min(len(s), len(out_shape)):]) if c is not None else tuple(s)
+        for s, c in zip(placed.shapes, constants)
+    ]
+    if all(v is not None and v.contiguous for v in (*views, out)) and shapes[0] == shapes[1] == out_shape:
+        views, out = [as_runs(v) for v in views], as_runs(out)
+        out_shape = (out.height, out.width, out.channels)
+        shapes = [out_shape, out_shape]
+    if len(out_shape) > 4:
+        shapes, out_shape = merge_sizes(shapes, out_shape)
+    step.keep = constants
+    a.x = as_operand(views[0], constants[0], shapes[0], out_shape)
+    a.y = as_operand(views[1], constants[1], shapes[1], out_shape)
+    a.out = as_view(out)
+    a.outer_height = out_shape[-3] if len(out_shape) > 2 else 1
+    table = instruction_set.table
+    a.table = table
+    if placed.node.operator == "add":
+        a.binary, a.by_scalar = table.add, table.add_scalar
+    else:
+        a.binary, a.by_scalar = table.multiply, table.multiply_scalar
+    a.activation = as_activation(placed.node.attributes, instruction_set)
+    step.step.run = run_binary
+    step.step.arguments = a
+    step.step.serial = placed.serial
+    step.kernel = f"{placed.node.operator} {instruction_set.name}"
+    return step
+
+
+def merge_sizes(shapes, out_shape):
+    """Neighbouring sizes along which both operands go the same way, merged, until four are left."""
+    padded = [[1] * (len(out_shape) - len(s)) + list(s) for s in shapes]
+    wanted = list(out_shape)
+    axis = 0
+    while len(wanted) > 4 and axis + 1 < len(wanted) - 1:
+        if all((s[axis] == wanted[axis]) == (s[axis + 1] == wanted[axis + 1]) for s in padded):
+            for s in (*padded, wanted):
+                s[axis : axis + 2] = [s[axis] * s[axis + 1]]
+        else:
+            axis += 1
+    if len(wanted) > 4:
+        raise GraphError(f"shapes {shapes} are broadcast along too many axes; at most four can differ")
+    return padded, wanted

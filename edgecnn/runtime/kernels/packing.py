@@ -1,0 +1,105 @@
+"""Weights in the order in which the matrix-product tiles read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A few vectors of neighbouring filters.
+
+    Attributes:
+        vectors: its width.
+        column: its first filter within the group.
+        columns: filters in use; the rest of the last vector is zero.
+        weights: offset of its weights [K][vectors * lanes] in the packed array, in floats.
+        start: offset of its biases.
+    """
+
+    vectors: int
+    column: int
+    columns: int
+    weights: int
+    start: int
+
+
+def aligned(size: int) -> np.ndarray:
+    """Zeros for `size` floats that start at a multiple of 64 bytes."""
+    block = np.zeros(size + 16, np.float32)
+    skip = -block.ctypes.data % 64 // 4
+    return block[skip : skip + size]
+
+
+def split_filters(filters: int, lanes: int, rows: Sequence[int]) -> list[int]:
+    """Widths in vectors of the panels for `filters`: as few panels as the widest allows, shared out evenly, so that no
+    narrow one is left over.
+
+    Args:
+        rows: tallest tile by width, 0 where there is no such width.
+    """
+    widest = max(index + 1 for index, tallest in enumerate(rows) if tallest)
+    vectors = -(-filters // lanes)
+    count = -(-vectors // widest)
+    return [vectors * (i + 1) // count - vectors * i // count for i in range(count)]
+
+
+def pack_panels(
+    weights: np.ndarray, bias: np.ndarray | None, groups: int, lanes: int, rows: Sequence[int]
+) -> tuple[np.ndarray, tuple[Panel, ...]]:
+    """Pack a matrix for `groups` products side by side.
+
+    Args:
+        weights: float32 (K, filters); the filters of a group are neighbours.
+        bias: float32 (filters,) or None.
+        lanes: floats in a vector.
+        rows: see `split_filters`.
+
+    Returns:
+        All panels in one aligned array, and where each lies: group by group, equally many for each.
+    """
+    depth, filters = weights.shape
+    each = filters // groups
+    widths = split_filters(each, lanes, rows)
+    packed = aligned(groups * sum(widths) * lanes * (depth + 1))
+    panels: list[Panel] = []
+    offset = 0
+    for group in range(groups):
+        column = 0
+        for vectors in widths:
+            width = vectors * lanes
+            columns = min(width, each - column)
+            first = group * each + column
+            if bias is not None:
+                packed[offset : offset + columns] = bias[first : first + columns]
+            matrix = packed[offset + width : offset + width * (depth + 1)].reshape(depth, width)
+            matrix[:, :columns] = weights[:, first : first + columns]
+            panels.append(Panel(vectors, first, columns, offset + width, offset))
+            offset += width * (depth + 1)
+            column += columns
+    return packed, tuple(panels)
+
+
+def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int) -> np.ndarray:
+    """Pack depthwise weights: for each vector of channels its biases, then its taps, row by row.
+
+    Args:
+        weights: float32 (rows, columns, C).
+        bias: float32 (C,) or None.
+
+    Returns:
+        (ceil(C / lanes), 1 + rows * columns, lanes), aligned, zero where there is no channel.
+    """
+    channels = weights.shape[2]
+    blocks = -(-channels // lanes)
+    taps = weights.shape[0] * weights.shape[1]
+    padded = np.zeros((1 + taps, blocks * lanes), np.float32)
+    if bias is not None:
+        padded[0, :channels] = bias
+    padded[1:, :channels] = weights.reshape(taps, channels)
+    packed = aligned(padded.size)
+    packed[:] = padded.reshape(1 + taps, blocks, lanes).transpose(1, 0, 2).ravel()
+    return packed.reshape(blocks, 1 + taps, lanes)

@@ -1,0 +1,68 @@
+"""Softmax along any axis."""
+
+
+import math
+
+from edgecnn.runtime.cpu cimport InstructionSet
+from edgecnn.runtime.executor cimport Step, as_view
+from edgecnn.runtime.microkernels cimport ec_softmax
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+
+
+ctypedef struct softmax_arguments:
+    ec_view x
+    ec_view out
+    size_t outer, length, inner   # along another axis than the last: of contiguous tensors
+    ec_softmax softmax
+
+
+cdef class SoftmaxStep(Step):
+    cdef softmax_arguments arguments
+
+
+cdef void run_channels(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`.
+    cdef const softmax_arguments *a = <const softmax_arguments *>step.arguments
+    cdef const float *x = ec_at(context, &a.x)
+    cdef float *out = ec_at(context, &a.out)
+    cdef size_t first, last, pixel, row, column
+    ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
+    for pixel in range(first, last):
+        row = pixel // a.x.width
+        column = pixel - row * a.x.width
+        a.softmax(x + row * a.x.row + column * a.x.pixel, out + row * a.out.row + column * a.out.pixel, a.x.channels)
+
+
+cdef void run_axis(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Lines [first, last) belong to this thread alone; each is gathered into its scratch. `out` may be `x`.
+    cdef const softmax_arguments *a = <const softmax_arguments *>step.arguments
+    cdef const float *x = ec_at(context, &a.x)
+    cdef float *out = ec_at(context, &a.out)
+    cdef float *line = <float *>context.scratch
+    cdef size_t first, last, index, start, i
+    ec_share(a.outer * a.inner, thread, threads, &first, &last)
+    for index in range(first, last):
+        start = index // a.inner * a.length * a.inner + index % a.inner
+        for i in range(a.length):
+            line[i] = x[start + i * a.inner]
+        a.softmax(line, line, a.length)
+        for i in range(a.length):
+            out[start + i * a.inner] = line[i]
+
+
+def prepare(placed):
+    """Prepare a `softmax` node."""
+    cdef SoftmaxStep step = SoftmaxStep.__new__(SoftmaxStep)
+    cdef InstructionSet instruction_set = placed.instruction_set
+    shape, axis = placed.out_shape, placed.node.attributes["axis"] - 1
+    step.arguments.x, step.arguments.out = as_view(placed.view("x")), as_view(placed.out)
+    step.arguments.softmax = instruction_set.table.softmax
+    step.step.run = run_channels if axis == len(shape) - 1 else run_axis
+    step.arguments.outer = math.prod(shape[:axis])
+    step.arguments.length = shape[axis]
+    step.arguments.inner = math.prod(shape[axis + 1 :])
+    step.scratch = shape[axis] * 4
+    step.step.arguments = &step.arguments
+    step.step.serial = placed.serial
+    step.kernel = f"softmax {instruction_set.name}"
+    return step

@@ -1,0 +1,274 @@
+"""Where every tensor of one image lies: lifetimes to places, so that memory is small and nothing is copied in vain.
+
+Tensors share storage where they can: a reshape is its input; the inputs of a concatenation along the channels are slices
+of its output, written there by their producers; an element-wise node, or a convolution with a residual, writes over an
+operand that nobody reads afterwards. What remains are blocks with a size and a lifetime, placed in one arena greedily by
+size. Source of the placement: Pisarchyk & Lee 2020 (arXiv 2001.03288), section 4.2, "greedy by size".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgecnn.graph import Graph, Node
+
+ALIGNMENT = 16
+"""Floats: blocks start at multiples of 64 bytes."""
+
+ARENA = 0
+"""The buffer number of the arena; inputs follow, then outputs."""
+
+IN_PLACE = {"activation": (0,), "add": (0, 1), "multiply": (0, 1), "batch_normalization": (0,), "softmax": (0,)}
+"""Operators whose output may overwrite an input, and which ones (convolutions: the residual)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor of one image in a buffer, as [height, width, channels]; all numbers count floats.
+
+    Attributes:
+        buffer: 0 the arena, then the inputs, then the outputs.
+        offset: of the first value.
+        row, pixel: from one row or pixel to the next; channels are contiguous.
+    """
+
+    buffer: int
+    offset: int
+    height: int
+    width: int
+    channels: int
+    row: int
+    pixel: int
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether all values follow each other."""
+        return self.pixel == self.channels and self.row == self.width * self.channels
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The result.
+
+    Attributes:
+        views: a view of every tensor that a step reads or writes.
+        copies: (tensor, view) pairs to copy at the end: outputs that could not be computed in place.
+        skipped: names of nodes that need no step.
+        arena: bytes.
+    """
+
+    views: Mapping[str, View]
+    copies: tuple[tuple[str, View], ...]
+    skipped: frozenset[str]
+    arena: int
+
+
+def as_image(shape: Sequence[int]) -> tuple[int, int, int]:
+    """A tensor's shape without its batch as (height, width, channels): leading sizes make up the height."""
+    channels = shape[-1] if shape else 1
+    width = shape[-2] if len(shape) > 1 else 1
+    return math.prod(shape[:-2]), width, channels
+
+
+@dataclass
+class _Block:
+    """Storage shared by tensors. `root` is the tensor whose shape the block has."""
+
+    root: str
+    first: int
+    last: int
+    buffer: int = ARENA
+    members: list[str] = field(default_factory=list)
+    offset: int = 0
+
+
+class _Layouter:
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.graph = graph
+        self.shapes = shapes
+        self.order = {node.name: index for index, node in enumerate(graph.nodes)}
+        self.slices: dict[str, tuple[str, int]] = {}
+        """A tensor that lies inside another: (the other, first channel)."""
+        self.blocks: dict[str, _Block] = {}
+        self.skipped: set[str] = set()
+        self.fixed = {port.tensor: 1 + index for index, port in enumerate(graph.inputs)}
+        self.copies: list[tuple[str, int]] = []
+
+    def layout(self) -> Layout:
+        self._make_blocks()
+        self._fix_outputs()
+        for node in self.graph.nodes:
+            if node.operator == "reshape":
+                self._share_reshape(node)
+        for node in reversed(self.graph.nodes):
+            if node.operator == "concatenate":
+                self._slice_concatenation(node)
+        for node in self.graph.nodes:
+            self._share_in_place(node)
+        arena = self._place()
+        views = {name: self._view(name) for name in self.blocks}
+        copies = tuple((name, self._output_view(name, buffer)) for name, buffer in self.copies)
+        return Layout(views, copies, frozenset(self.skipped), arena * 4)
+
+    def _make_blocks(self) -> None:
+        end = len(self.graph.nodes)
+        for name in self.shapes:
+            producer = self.graph.producers.get(name)
+            first = self.order[producer.name] if producer else -1
+            reads = [self.order[node.name] for node in self.graph.readers[name]]
+            last = max([first, *reads])
+            if name in self.graph.output_tensors:
+                last = end
+            self.blocks[name] = _Block(name, first, last, self.fixed.get(name, ARENA), [name])
+
+    def _fix_outputs(self) -> None:
+        """Outputs are computed where the caller wants them, but for those that are inputs or appear twice."""
+        for index, port in enumerate(self.graph.outputs):
+            buffer = 1 + len(self.graph.inputs) + index
+            if port.tensor in self.fixed:
+                self.copies.append((port.tensor, buffer))
+            else:
+                self.fixed[port.tensor] = buffer
+                self.blocks[port.tensor].buffer = buffer
+
+    def _merge(self, kept: str, other: str) -> None:
+        """All tensors of `other`'s block move into `kept`'s."""
+        a, b = self.blocks[kept], self.blocks[other]
+        if a is b:
+            return
+        a.first, a.last = min(a.first, b.first), max(a.last, b.last)
+        a.buffer = a.buffer or b.buffer
+        a.members += b.members
+        for name in b.members:
+            self.blocks[name] = a
+
+    def _share_reshape(self, node: Node) -> None:
+        x, y = node.inputs[0], node.output
+        a, b = self.blocks[x], self.blocks[y]
+        if a.buffer and b.buffer:
+            return  # an input that is also an output: a copy
+        self._merge(x, y)
+        self.skipped.add(node.name)
+
+    def _slice_concatenation(self, node: Node) -> None:
+        """Producers write into the concatenation's output where they can; the kernel copies the other inputs.
+
+        Later concatenations come first, so that a slice may hold slices.
+        """
+        out = node.output
+        if node.attributes["axis"] != len(self.shapes[out]):
+            return
+        channel = 0
+        for name in node.inputs:
+            if self._can_be_slice(name) and self._strides_welcome(name):
+                self.slices[name] = (out, channel)
+            channel += self.shapes[name][-1]
+
+    def _can_be_slice(self, name: str) -> bool:
+        block = self.blocks[name]
+        return (
+            name in self.graph.producers
+            and block.buffer == ARENA
+            and len(block.members) == 1
+            and name not in self.slices
+        )
+
+    def _strides_welcome(self, name: str) -> bool:
+        """Whether all nodes around a tensor can leave gaps between its pixels. (A softmax over pixels cannot.)"""
+        around = [*self.graph.readers[name], self.graph.producers[name]]
+        return all(n.operator != "softmax" or n.attributes["axis"] == len(self.shapes[name]) for n in around)
+
+    def _share_in_place(self, node: Node) -> None:
+        if node.operator in ("conv2d", "dense"):
+            residual = node.input("residual")
+            operands = [residual] if residual and residual != node.inputs[0] else []
+        else:
+            operands = [node.inputs[index] for index in IN_PLACE.get(node.operator, ())]
+        out = node.output if len(node.outputs) == 1 else ""
+        if not out or out in self.slices or self._holds_slices(out):
+            return
+        now = self.order[node.name]
+        for name in operands:
+            if name not in self.blocks or self.shapes[name] != self.shapes[out]:
+                continue
+            block, target = self.blocks[name], self.blocks[out]
+            others = [other for other in node.inputs if other in self.blocks and other != name]
+            if (
+                block is not target
+                and block.buffer == ARENA
+                and block.last == now
+                and name not in self.slices
+                and not self._holds_slices(name)
+                and all(self.blocks[other] is not block for other in others)
+                and not any(member in self.slices or self._holds_slices(member) for member in target.members)
+            ):
+                self._merge(out, name)
+                return
+
+    def _holds_slices(self, name: str) -> bool:
+        block = self.blocks[name]
+        return any(outer in block.members for outer, _ in self.slices.values())
+
+    def _root(self, name: str) -> tuple[str, int]:
+        """The tensor in whose storage this one lies in the end, and the channel where it starts."""
+        channel = 0
+        while name in self.slices:
+            name, first = self.slices[name]
+            channel += first
+        return name, channel
+
+    def _place(self) -> int:
+        """Offsets of all arena blocks; gives the floats needed."""
+        blocks: list[_Block] = []
+        for name, block in self.blocks.items():
+            root, _ = self._root(name)
+            if root != name:
+                outer = self.blocks[root]
+                outer.first, outer.last = min(outer.first, block.first), max(outer.last, block.last)
+            elif block.buffer == ARENA and all(block is not other for other in blocks):
+                blocks.append(block)
+        sizes = {id(block): max(self._size(name) for name in block.members) for block in blocks}
+        placed: list[_Block] = []
+        total = 0
+        for block in sorted(blocks, key=lambda b: (-sizes[id(b)], b.first, b.root)):
+            taken = sorted(
+                (other.offset, other.offset + sizes[id(other)])
+                for other in placed
+                if other.first <= block.last and block.first <= other.last
+            )
+            offset = 0
+            for start, end in taken:
+                if offset + sizes[id(block)] <= start:
+                    break
+                offset = max(offset, end)
+            block.offset = offset
+            placed.append(block)
+            total = max(total, offset + sizes[id(block)])
+        return total
+
+    def _size(self, name: str) -> int:
+        size = math.prod(self.shapes[name])
+        return -(-size // ALIGNMENT) * ALIGNMENT
+
+    def _view(self, name: str) -> View:
+        root, channel = self._root(name)
+        block = self.blocks[root]
+        height, width, channels = as_image(self.shapes[name])
+        pixel = self.shapes[root][-1] if root != name else channels
+        return View(block.buffer, block.offset + channel, height, width, channels, width * pixel, pixel)
+
+    def _output_view(self, name: str, buffer: int) -> View:
+        height, width, channels = as_image(self.shapes[name])
+        return View(buffer, 0, height, width, channels, width * channels, channels)
+
+
+def layout(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+    """Place the tensors of one image.
+
+    Args:
+        graph: a checked graph.
+        shapes: every tensor's shape without the batch, all sizes known.
+    """
+    return _Layouter(graph, shapes).layout()

@@ -1,0 +1,62 @@
+from libc.stddef cimport size_t
+
+
+cdef extern from "table.h" nogil:
+    enum:
+        EC_GEMM_VECTORS
+        EC_GEMM_ROWS
+        EC_FUNCTIONS
+
+    ctypedef void (*ec_activate)(float *, size_t, const float *) noexcept nogil
+
+    ctypedef struct ec_activation:
+        float low, high
+        ec_activate function
+        float parameters[3]
+
+    ctypedef struct ec_panel:
+        const float *weights
+        const float *start
+        size_t taps, depth, skip, pitch, columns
+        float low, high
+
+    ctypedef void (*ec_gemm)(const ec_panel *, const float **, float **, const float **, size_t) noexcept nogil
+
+    ctypedef struct ec_window:
+        size_t height, width, channels
+        size_t out_height, out_width
+        size_t kernel_height, kernel_width
+        size_t stride_height, stride_width
+        size_t dilation_height, dilation_width
+        size_t pad_top, pad_left
+        size_t row, pixel
+        size_t out_row, out_pixel
+
+    ctypedef void (*ec_depthwise)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t, size_t,
+                                  const ec_activation *) noexcept nogil
+    ctypedef void (*ec_pool)(const ec_window *, const float *, float *, size_t, size_t) noexcept nogil
+    ctypedef void (*ec_gather)(const float **, size_t, size_t, size_t, size_t, float *, size_t) noexcept nogil
+    ctypedef void (*ec_binary)(const float *, const float *, float *, size_t) noexcept nogil
+    ctypedef void (*ec_scalar)(const float *, float, float *, size_t) noexcept nogil
+    ctypedef void (*ec_scale_shift)(const float *, const float *, const float *, float *, size_t) noexcept nogil
+    ctypedef void (*ec_reduce)(const float *, size_t, size_t, float *, size_t) noexcept nogil
+    ctypedef void (*ec_clamp)(float *, size_t, float, float) noexcept nogil
+    ctypedef void (*ec_softmax)(const float *, float *, size_t) noexcept nogil
+    ctypedef double (*ec_measure)(long) noexcept nogil
+
+    ctypedef struct ec_table:
+        const char *name
+        int lanes
+        int gemm_rows[4]
+        ec_gemm gemm[4][14]
+        ec_activate activate[14]
+        ec_depthwise depthwise
+        ec_pool max_pool, average_pool
+        ec_gather gather
+        ec_binary add, multiply
+        ec_scalar add_scalar, multiply_scalar
+        ec_scale_shift scale_shift
+        ec_reduce reduce_add, reduce_max
+        ec_clamp clamp
+        ec_softmax softmax
+        ec_measure measure_peak

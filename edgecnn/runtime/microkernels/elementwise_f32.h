@@ -1,0 +1,115 @@
+/* Runs of contiguous floats: sums, products, scale and shift, clamp, reductions, softmax, gathering. Memory-bound. */
+#include "functions_f32.h"
+
+static void add_f32(const float *x, const float *y, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) + vload(y + i));
+    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) + vload_first(y + i, n - i), n - i);
+}
+static void multiply_f32(const float *x, const float *y, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) * vload(y + i));
+    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) * vload_first(y + i, n - i), n - i);
+}
+static void add_scalar_f32(const float *x, float y, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) + y);
+    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) + y, n - i);
+}
+static void multiply_scalar_f32(const float *x, float y, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) * y);
+    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) * y, n - i);
+}
+static void scale_shift_f32(const float *x, const float *scale, const float *shift, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) * vload(scale + i) + vload(shift + i));
+    if (i < n) {
+        vfloat y = vload_first(x + i, n - i) * vload_first(scale + i, n - i) + vload_first(shift + i, n - i);
+        vstore_first(out + i, y, n - i);
+    }
+}
+static void clamp_f32(float *x, size_t n, float low, float high) {
+    vfloat l = vsplat(low), h = vsplat(high);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vstore(x + i, vmin(h, vmax(l, vload(x + i))));
+    if (i < n) vstore_first(x + i, vmin(h, vmax(l, vload_first(x + i, n - i))), n - i);
+}
+
+/* The larger of two; NaN if either is. */
+EC_INLINE vfloat vlarger(vfloat old, vfloat x) { return vselect((x > old) | (x != x), x, old); }
+
+/* Four vectors of channels at a time: their sums stay in registers while the pixels pass. */
+#define EC_REDUCE(NAME, COMBINE)                                                                             \
+    static void NAME(const float *x, size_t pixel, size_t count, float *out, size_t channels) {               \
+        size_t c = 0;                                                                                        \
+        for (; c + 4 * LANES <= channels; c += 4 * LANES) {                                                  \
+            vfloat y[4];                                                                                     \
+            EC_UNROLL for (int v = 0; v < 4; v++) y[v] = vload(out + c + v * LANES);                          \
+            for (size_t i = 0; i < count; i++) {                                                             \
+                EC_UNROLL for (int v = 0; v < 4; v++) y[v] = COMBINE(y[v], vload(x + i * pixel + c + v * LANES)); \
+            }                                                                                                \
+            EC_UNROLL for (int v = 0; v < 4; v++) vstore(out + c + v * LANES, y[v]);                          \
+        }                                                                                                    \
+        for (; c < channels; c += LANES) {                                                                   \
+            size_t n = channels - c < LANES ? channels - c : LANES;                                          \
+            vfloat y = vload_first(out + c, n);                                                              \
+            for (size_t i = 0; i < count; i++) y = COMBINE(y, vload_first(x + i * pixel + c, n));             \
+            vstore_first(out + c, y, n);                                                                     \
+        }                                                                                                    \
+    }
+#define EC_PLUS(a, b) ((a) + (b))
+EC_REDUCE(reduce_add_f32, EC_PLUS)
+EC_REDUCE(reduce_max_f32, vlarger)
+
+static void softmax_f32(const float *x, float *out, size_t n) {
+    vfloat largest = vsplat(x[0]);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) largest = vlarger(largest, vload(x + i));
+    float top = largest[0];
+    for (int lane = 1; lane < LANES; lane++) top = largest[lane] > top ? largest[lane] : top;
+    for (; i < n; i++) top = x[i] > top ? x[i] : top;
+    vfloat sums = {0};
+    for (i = 0; i + LANES <= n; i += LANES) {
+        vfloat y = vexp(vload(x + i) - top);
+        vstore(out + i, y);
+        sums += y;
+    }
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    if (i < n) {
+        vfloat y = vexp(vload_first(x + i, n - i) - top);
+        for (size_t lane = 0; lane < n - i; lane++) sum += y[lane];
+        vstore_first(out + i, y, n - i);
+    }
+    multiply_scalar_f32(out, 1.0f / sum, out, n);
+}
+
+static void gather_f32(const float *const *rows, size_t segments, size_t length, size_t step, size_t count, float *out,
+                       size_t pitch) {
+    for (size_t i = 0; i < count; i++, out += pitch) {
+        float *to = out;
+        for (size_t s = 0; s < segments; s++, to += length) {
+            const float *from = rows[s] + i * step;
+            size_t j = 0;
+            for (; j + LANES <= length; j += LANES) vstore(to + j, vload(from + j));
+            if (j < length) vstore_first(to + j, vload_first(from + j, length - j), length - j);
+        }
+    }
+}
+
+/* Twelve chains of dependent multiply-adds: more than latency times units on any CPU here (4 x 2 on x86, 4 x 2 on A76). */
+static double measure_peak_f32(long rounds) {
+    vfloat sum[12];
+    for (int i = 0; i < 12; i++) sum[i] = vsplat(0.1f * (float)i);
+    volatile float source = 0.5f;
+    vfloat factor = vsplat(source), term = vsplat(source * 0.25f);
+    for (long r = 0; r < rounds; r++) {
+        EC_UNROLL for (int i = 0; i < 12; i++) sum[i] = sum[i] * factor + term;
+    }
+    vfloat total = sum[0];
+    for (int i = 1; i < 12; i++) total += sum[i];
+    volatile float sink = total[0];
+    (void)sink;
+    return (double)rounds * 12 * LANES;
+}

@@ -1,0 +1,63 @@
+/* Fills one instruction set's table from the templates. The file that includes this defines EC_ISA (its name),
+   EC_VECTOR_BYTES, and for each panel width the tallest tile: EC_ROWS_1 .. EC_ROWS_4 (a list macro) and their counts. */
+#include "gemm_f32.h"
+#include "window_f32.h"
+
+EC_ROWS_1(EC_GEMM_TILE, 1)
+EC_ROWS_2(EC_GEMM_TILE, 2)
+#ifdef EC_ROWS_3
+EC_ROWS_3(EC_GEMM_TILE, 3)
+#endif
+#ifdef EC_ROWS_4
+EC_ROWS_4(EC_GEMM_TILE, 4)
+#endif
+
+#define EC_JOIN(a, b) a##b
+#define EC_TABLE_NAME(isa) EC_JOIN(ec_table_, isa)
+#define EC_TEXT(x) #x
+#define EC_STRING(x) EC_TEXT(x)
+
+const ec_table EC_TABLE_NAME(EC_ISA) = {
+    .name = EC_STRING(EC_ISA),
+    .lanes = LANES,
+    .gemm_rows = EC_TALLEST,
+    .gemm = {{EC_ROWS_1(EC_GEMM_ENTRY, 1)},
+             {EC_ROWS_2(EC_GEMM_ENTRY, 2)},
+#ifdef EC_ROWS_3
+             {EC_ROWS_3(EC_GEMM_ENTRY, 3)},
+#endif
+#ifdef EC_ROWS_4
+             {EC_ROWS_4(EC_GEMM_ENTRY, 4)},
+#endif
+    },
+    .activate =
+        {
+            [EC_RELU] = activate_relu,
+            [EC_ELU] = activate_elu,
+            [EC_SELU] = activate_selu,
+            [EC_SIGMOID] = activate_sigmoid,
+            [EC_HARD_SIGMOID] = activate_hard_sigmoid,
+            [EC_TANH] = activate_tanh,
+            [EC_SOFTPLUS] = activate_softplus,
+            [EC_SOFTSIGN] = activate_softsign,
+            [EC_SWISH] = activate_swish,
+            [EC_HARD_SWISH] = activate_hard_swish,
+            [EC_GELU] = activate_gelu,
+            [EC_GELU_TANH] = activate_gelu_tanh,
+            [EC_EXPONENTIAL] = activate_exponential,
+        },
+    .depthwise = depthwise_f32,
+    .max_pool = max_pool_f32,
+    .average_pool = average_pool_f32,
+    .gather = gather_f32,
+    .add = add_f32,
+    .multiply = multiply_f32,
+    .add_scalar = add_scalar_f32,
+    .multiply_scalar = multiply_scalar_f32,
+    .scale_shift = scale_shift_f32,
+    .reduce_add = reduce_add_f32,
+    .reduce_max = reduce_max_f32,
+    .clamp = clamp_f32,
+    .softmax = softmax_f32,
+    .measure_peak = measure_peak_f32,
+};

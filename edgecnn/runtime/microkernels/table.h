@@ -1,0 +1,119 @@
+/* The list of micro-kernels: one table for each instruction set, filled by portable.c, avx2.c, avx512.c, neon.c.
+
+   Micro-kernels are plain C without Python and without OpenMP. They compute on float32 in the layout [rows, columns, C]
+   of one image: the C values of a pixel are contiguous, a pixel is `pixel` floats from the next, a row `row` floats from
+   the next. No pointer needs an alignment but that of a float, except packed weights (64 bytes). Nothing outside the
+   stated extents is read or written. */
+#ifndef EC_TABLE_H
+#define EC_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EC_GEMM_VECTORS 4 /* widest panel, in vectors */
+#define EC_GEMM_ROWS 14   /* tallest tile, in pixels */
+
+/* Applies an activation function in place to n values. */
+typedef void (*ec_activate)(float *x, size_t n, const float *parameters);
+
+/* What ends every kernel: clamp to [low, high] (NaN stays), then `function` if there is one. */
+typedef struct {
+    float low, high;
+    ec_activate function; /* NULL: none */
+    float parameters[3];
+} ec_activation;
+
+/* What the tiles of one panel of packed weights share. */
+typedef struct {
+    const float *weights; /* [taps * depth][vectors * lanes]: a row for each k */
+    const float *start; /* [vectors * lanes]: the biases; NULL: the sum goes on from what `out` holds */
+    size_t taps, depth; /* k runs over taps x depth */
+    size_t skip;        /* floats that every pointer of `a` is moved ahead */
+    size_t pitch;       /* pointers in `a` from one tap to the next */
+    size_t columns;     /* columns in use, 1 .. vectors * lanes: only these are stored */
+    float low, high;    /* clamp; -inf and inf where the sum will go on */
+} ec_panel;
+
+/* One register tile: for each of its rows m and columns n
+       out[m][column + n] = clamp(start[n] + residual[m][column + n] + sum over t, k of a[t * pitch + m][skip + k] * weights[t * depth + k][n])
+   a: a pointer for each tap and row, to at least skip + depth floats; out: a pointer for each row; residual: the same, or
+   NULL; it may be `out` itself. The sum runs in the order of k, whatever the tile and however it is cut along k, so that
+   an output's bits do not depend on the cut. */
+typedef void (*ec_gemm)(const ec_panel *, const float *const *a, float *const *out, const float *const *residual, size_t column);
+
+/* A window (convolution or pooling) over the rows and columns of one image. */
+typedef struct {
+    size_t height, width, channels;  /* of the input */
+    size_t out_height, out_width;
+    size_t kernel_height, kernel_width;
+    size_t stride_height, stride_width;
+    size_t dilation_height, dilation_width;
+    size_t pad_top, pad_left;
+    size_t row, pixel;               /* input: floats from one row, pixel to the next */
+    size_t out_row, out_pixel;       /* output, the same */
+} ec_window;
+
+/* Depthwise convolution, multiplier 1, of output rows [first, last) and channels [channel, channel + count).
+   weights: [ceil(C / lanes)][1 + kernel_height * kernel_width][lanes]: for a block of channels its biases, then its taps;
+   channel is a multiple of lanes. */
+typedef void (*ec_depthwise)(const ec_window *, const float *x, const float *weights, float *out, size_t first, size_t last,
+                             size_t channel, size_t count, const ec_activation *);
+
+/* Maximum or mean over the pixels of each window that lie inside the image, of output rows [first, last). */
+typedef void (*ec_pool)(const ec_window *, const float *x, float *out, size_t first, size_t last);
+
+/* Copies, for `count` neighbouring output pixels, `segments` runs of `length` floats into rows of `pitch` floats:
+   out[i * pitch + s * length + j] = rows[s][i * step + j]. */
+typedef void (*ec_gather)(const float *const *rows, size_t segments, size_t length, size_t step, size_t count, float *out,
+                          size_t pitch);
+
+typedef void (*ec_binary)(const float *x, const float *y, float *out, size_t n); /* out may be x or y */
+typedef void (*ec_scalar)(const float *x, float y, float *out, size_t n);
+typedef void (*ec_scale_shift)(const float *x, const float *scale, const float *shift, float *out, size_t n);
+/* out[c] += x[i * pixel + c] for i < count: the same, or the maximum. */
+typedef void (*ec_reduce)(const float *x, size_t pixel, size_t count, float *out, size_t channels);
+typedef void (*ec_clamp)(float *x, size_t n, float low, float high);
+/* out[i] = exp(x[i] - max) / sum; out may be x. */
+typedef void (*ec_softmax)(const float *x, float *out, size_t n);
+/* Multiply-accumulates in registers only; gives the number of them done. */
+typedef double (*ec_measure)(long rounds);
+
+enum ec_function {
+    EC_LINEAR, /* also what a clamp alone expresses */
+    EC_RELU,   /* negative_slope, max_value, threshold */
+    EC_ELU,    /* alpha */
+    EC_SELU,
+    EC_SIGMOID,
+    EC_HARD_SIGMOID, /* slope, offset */
+    EC_TANH,
+    EC_SOFTPLUS,
+    EC_SOFTSIGN,
+    EC_SWISH,
+    EC_HARD_SWISH,
+    EC_GELU,
+    EC_GELU_TANH,
+    EC_EXPONENTIAL,
+    EC_FUNCTIONS
+};
+
+typedef struct {
+    const char *name;
+    int lanes;                                        /* floats in a vector */
+    int gemm_rows[EC_GEMM_VECTORS];                   /* tallest tile for a panel of 1 + index vectors, 0: no such panel */
+    ec_gemm gemm[EC_GEMM_VECTORS][EC_GEMM_ROWS];      /* [vectors - 1][rows - 1] */
+    ec_activate activate[EC_FUNCTIONS];
+    ec_depthwise depthwise;
+    ec_pool max_pool, average_pool;
+    ec_gather gather;
+    ec_binary add, multiply;
+    ec_scalar add_scalar, multiply_scalar;
+    ec_scale_shift scale_shift;
+    ec_reduce reduce_add, reduce_max;
+    ec_clamp clamp;
+    ec_softmax softmax;
+    ec_measure measure_peak;
+} ec_table;
+
+extern const ec_table ec_table_portable, ec_table_avx2, ec_table_avx512, ec_table_neon;
+
+#endif

@@ -1,0 +1,87 @@
+/* One vocabulary of float vectors for every instruction set.
+
+   The file that includes this defines EC_VECTOR_BYTES (16, 32 or 64). Arithmetic is written with the compiler's own
+   vector extensions (GCC and Clang); only what these cannot say (masked loads and stores, NaN-keeping minimum and maximum)
+   uses intrinsics. Everything is static: a function shared by files compiled for different CPUs could be merged into the
+   newest CPU's copy by the linker and kill an older one. */
+#ifndef EC_VECTOR_H
+#define EC_VECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) || defined(__i386__) || defined(_M_X64)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#define EC_INLINE static inline __attribute__((always_inline, unused))
+#if defined(__clang__)
+#define EC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define EC_UNROLL _Pragma("GCC unroll 64")
+#endif
+#define LANES (EC_VECTOR_BYTES / 4)
+
+typedef float vfloat __attribute__((vector_size(EC_VECTOR_BYTES)));
+typedef int32_t vint __attribute__((vector_size(EC_VECTOR_BYTES)));
+typedef float vfloat_unaligned __attribute__((vector_size(EC_VECTOR_BYTES), aligned(4), may_alias));
+
+EC_INLINE vfloat vload(const float *p) { return *(const vfloat_unaligned *)p; }
+EC_INLINE void vstore(float *p, vfloat x) { *(vfloat_unaligned *)p = x; }
+/* Subtracting +0 leaves every value as it is, -0 included. */
+EC_INLINE vfloat vsplat(float x) { return x - (vfloat){0}; }
+EC_INLINE vint vsplat_int(int32_t x) { return x + (vint){0}; }
+
+/* mask lanes are all ones or all zeros, as comparisons of vectors give them. */
+EC_INLINE vfloat vselect(vint mask, vfloat yes, vfloat no) { return (vfloat)((mask & (vint)yes) | (~mask & (vint)no)); }
+EC_INLINE vfloat vabs(vfloat x) { return (vfloat)((vint)x & 0x7fffffff); }
+EC_INLINE vfloat vcopysign(vfloat magnitude, vfloat sign) {
+    return (vfloat)(((vint)magnitude & 0x7fffffff) | ((vint)sign & (int32_t)0x80000000));
+}
+
+/* The first n of LANES floats (0 < n <= LANES); the other lanes are zero, their memory is not touched. */
+#if EC_VECTOR_BYTES == 64
+EC_INLINE vfloat vload_first(const float *p, size_t n) {
+    return (vfloat)_mm512_maskz_loadu_ps((__mmask16)(0xffffu >> (16 - n)), p);
+}
+EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)(0xffffu >> (16 - n)), (__m512)x);
+}
+#elif EC_VECTOR_BYTES == 32
+static const int32_t ec_first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+EC_INLINE vfloat vload_first(const float *p, size_t n) {
+    return (vfloat)_mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(ec_first_lanes + 8 - n)));
+}
+EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
+    _mm256_maskstore_ps(p, _mm256_loadu_si256((const __m256i *)(ec_first_lanes + 8 - n)), (__m256)x);
+}
+#else
+EC_INLINE vfloat vload_first(const float *p, size_t n) {
+    vfloat x = {0};
+    for (size_t i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
+    for (size_t i = 0; i < n; i++) p[i] = x[i];
+}
+#endif
+
+/* vmax(a, x) and vmin(a, x): x where x is NaN (the x86 instructions give their second operand then). */
+#if EC_VECTOR_BYTES == 64
+EC_INLINE vfloat vmax(vfloat a, vfloat x) { return (vfloat)_mm512_max_ps((__m512)a, (__m512)x); }
+EC_INLINE vfloat vmin(vfloat a, vfloat x) { return (vfloat)_mm512_min_ps((__m512)a, (__m512)x); }
+#elif EC_VECTOR_BYTES == 32
+EC_INLINE vfloat vmax(vfloat a, vfloat x) { return (vfloat)_mm256_max_ps((__m256)a, (__m256)x); }
+EC_INLINE vfloat vmin(vfloat a, vfloat x) { return (vfloat)_mm256_min_ps((__m256)a, (__m256)x); }
+#elif defined(__SSE2__)
+EC_INLINE vfloat vmax(vfloat a, vfloat x) { return (vfloat)_mm_max_ps((__m128)a, (__m128)x); }
+EC_INLINE vfloat vmin(vfloat a, vfloat x) { return (vfloat)_mm_min_ps((__m128)a, (__m128)x); }
+#else
+EC_INLINE vfloat vmax(vfloat a, vfloat x) { return vselect(a > x, a, x); }
+EC_INLINE vfloat vmin(vfloat a, vfloat x) { return vselect(a < x, a, x); }
+#endif
+
+#endif

@@ -1,0 +1,507 @@
+"""What users hold: a loaded model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn import format as file_format
+from edgecnn.errors import DeviceError, InputError
+from edgecnn.graph import Graph
+from edgecnn.runtime import cpu
+from edgecnn.runtime import threads as threading_rules
+from edgecnn.runtime.planner import PackedWeights, Plan, plan
+
+MOST_PLANS = 8
+"""Plans kept for models that take several sizes; the one unused for longest goes first."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A public input or output.
+
+    Attributes:
+        name: as in the Keras model.
+        shape: batch first; None = any size.
+        dtype: NumPy's name, "float32".
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a model takes: its file (None if it came from memory), packed weights, and the arena of one image."""
+
+    file: int | None
+    weights: int
+    arena: int
+
+    @property
+    def total(self) -> int:
+        """Weights and arena: what computing needs beside Python."""
+        return self.weights + self.arena
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Time by step, from `Model.profile`.
+
+    Attributes:
+        steps: for each step a dict: node, operator, kernel, shape, macs, median_ms, low_ms and high_ms (10th and 90th
+            percentile).
+        total_ms: median of the whole call's time.
+        runs, threads: how it was measured.
+    """
+
+    steps: tuple[dict[str, Any], ...]
+    total_ms: float
+    runs: int
+    threads: int
+
+    def table(self) -> str:
+        """A line a step."""
+        lines = [f"{'ms':>9} {'%':>5} {'GFLOP/s':>8}  {'operator':<22} {'kernel':<30} node"]
+        for step in self.steps:
+            rate = 2e-6 * step["macs"] / step["median_ms"] if step["median_ms"] else 0.0
+            share = 100 * step["median_ms"] / self.total_ms if self.total_ms else 0.0
+            lines.append(
+                f"{step['median_ms']:9.4f} {share:5.1f} {rate:8.1f}  {step['operator']:<22} {step['kernel']:<30} "
+                f"{step['node']}"
+            )
+        lines.append(f"{self.total_ms:9.4f} 100.0           all, {self.threads} threads, median of {self.runs} runs")
+        return "\n".join(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the profile as JSON (".json").
+
+        Raises:
+            InputError: another suffix.
+        """
+        target = Path(path)
+        if target.suffix != ".json":
+            raise InputError(f"{target}: a profile is saved as .json; given {target.suffix or 'no suffix'}")
+        record = {"total_ms": self.total_ms, "runs": self.runs, "threads": self.threads, "steps": list(self.steps)}
+        target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+class Model:
+    """A model ready to compute. It does not change; any number of threads may call it at once.
+
+    Made by `edgecnn.load`.
+    """
+
+    def __init__(
+        self, graph: Graph, *, threads: int | None = None, file_size: int | None = None, isa: str | None = None
+    ) -> None:
+        self._graph = graph
+        self._instruction_set = cpu.choose(isa)
+        self._threads = threading_rules.choose(threads)
+        self._file_size = file_size
+        self._weights = PackedWeights()
+        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self.inputs = tuple(TensorSpec(port.name, graph.tensors[port.tensor].shape) for port in graph.inputs)
+        self.outputs = tuple(TensorSpec(port.name, graph.tensors[port.tensor].shape) for port in graph.outputs)
+        if all(None not in spec.shape[1:] for spec in self.inputs):
+            self._plan(tuple(self._sizes(spec.shape) for spec in self.inputs))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self._graph, self._threads, self._file_size, self._instruction_set.name)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
+        outputs = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
+        return f"<edgecnn.Model {self._graph.name!r}: {inputs} -> {outputs}>"
+
+    @property
+    def name(self) -> str:
+        """The Keras model's name."""
+        return self._graph.name
+
+    @property
+    def graph(self) -> Graph:
+        """The portable graph behind the model; read only."""
+        return self._graph
+
+    @property
+    def threads(self) -> int:
+        """Threads that a call uses. One in a process forked from one that had computed with several."""
+        return 1 if threading_rules.alone() else self._threads
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu"."""
+        return "cpu"
+
+    @property
+    def instruction_set(self) -> str:
+        """The instruction set that its kernels use."""
+        return str(self._instruction_set.name)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A copy of what the file says beside the graph."""
+        copied: dict[str, Any] = json.loads(json.dumps(dict(self._graph.metadata)))
+        return copied
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the file has them."""
+        labels = self._graph.metadata.get("labels")
+        return tuple(labels) if labels else None
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates for one image; None while a size is unknown."""
+        return self._graph.macs
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes of file, packed weights and arena (the largest among the sizes used so far)."""
+        arena = max((p.layout.arena for p in self._plans.values()), default=0)
+        return Memory(self._file_size, self._weights.nbytes, arena)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Compute.
+
+        Args:
+            inputs: an array (N, ...) for each input; or one list, tuple or dict of them. Any N, the same for all. Other
+                dtypes are converted where NumPy calls that safe of kind; values are not scaled.
+
+        Returns:
+            An array (N, ...) of float32, or a list or dict of them, as the Keras model gives.
+
+        Raises:
+            InputError: the arrays do not fit; the message has what was wanted, what was given and the likely mend.
+        """
+        arrays, images = self._check_inputs(self._by_order(inputs))
+        chosen = self._plan_for(arrays)
+        outputs = self._allocate(chosen, images)
+        chosen.executor.run((*arrays, *outputs), images, self.threads)
+        return self._structure(outputs)
+
+    def run(self, inputs: Any, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Compute by names.
+
+        Args:
+            inputs: a dict of arrays by input name (or what `__call__` takes).
+            out: arrays by output name to write the answers to: float32, C-contiguous, writable, of the answer's shape.
+                Outputs not named are allocated.
+
+        Returns:
+            A dict of arrays by output name; those of `out` are the caller's own.
+
+        Raises:
+            InputError: arrays do not fit.
+        """
+        arrays, images = self._check_inputs(self._by_order((inputs,)))
+        chosen = self._plan_for(arrays)
+        outputs = self._allocate(chosen, images, out or {})
+        if out:
+            given = [array for array in out.values() if isinstance(array, np.ndarray)]
+            arrays = [x.copy() if any(np.may_share_memory(x, array) for array in given) else x for x in arrays]
+        chosen.executor.run((*arrays, *outputs), images, self.threads)
+        return {spec.name: array for spec, array in zip(self.outputs, outputs, strict=True)}
+
+    def predict(self, xs: Any, batch_size: int = 32, progress: bool | None = None) -> Any:
+        """Compute for many images, a batch at a time.
+
+        Args:
+            xs: what `__call__` takes, of any length; or an iterator of single images without batch axis (arrays, or
+                tuples or dicts of arrays for several inputs).
+            batch_size: images at a time.
+            progress: a line on stderr; None: on a terminal, when it takes over a second.
+
+        Returns:
+            As `__call__`, for all images.
+        """
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+            raise InputError(f"batch_size={batch_size!r}: wanted a whole number of at least 1")
+        total: int | None = None
+        batches: Iterator[list[Array]]
+        if hasattr(xs, "__next__"):
+            batches = self._gather_batches(xs, batch_size)
+        else:
+            arrays, total = self._check_inputs(self._by_order((xs,)), convert=False)
+            batches = ([a[i : i + batch_size] for a in arrays] for i in range(0, total, batch_size))
+        show = _Progress(total, progress)
+        parts: list[list[Array]] = []
+        for batch in batches:
+            ready, images = self._check_inputs(batch)
+            chosen = self._plan_for(ready)
+            outputs = self._allocate(chosen, images)
+            chosen.executor.run((*ready, *outputs), images, self.threads)
+            parts.append(outputs)
+            show.advance(images)
+        show.finish()
+        if not parts:
+            sizes = tuple(self._sizes(spec.shape) for spec in self.inputs)
+            return self._structure(self._allocate(self._plan(sizes), 0))
+        return self._structure([np.concatenate(column) for column in zip(*parts, strict=True)])
+
+    def profile(self, x: Any = None, runs: int = 50) -> Profile:
+        """Measure the time of each step on one image.
+
+        Args:
+            x: what `__call__` takes (its first image is used); None: zeros.
+            runs: how many times; medians are given.
+        """
+        if x is None:
+            given = [np.zeros((1, *self._sizes(spec.shape)), np.float32) for spec in self.inputs]
+        else:
+            given = self._by_order((x,))
+        arrays, images = self._check_inputs(given)
+        if images < 1:
+            raise InputError("profile: wanted at least one image, given none")
+        arrays = [np.ascontiguousarray(a[:1]) for a in arrays]
+        chosen = self._plan_for(arrays)
+        outputs = self._allocate(chosen, 1)
+        times: list[list[float]] = []
+        wholes: list[float] = []
+        for run in range(runs + 3):
+            started = time.perf_counter()
+            measured = chosen.executor.time_steps((*arrays, *outputs), self.threads)
+            if run >= 3:  # the first ones warm the caches
+                wholes.append(time.perf_counter() - started)
+                times.append(measured)
+        steps = []
+        for step, node, column in zip(chosen.steps, chosen.step_nodes, np.array(times).T * 1e3, strict=True):
+            shape = chosen.shapes[node.output] if node else ()
+            steps.append(
+                {
+                    "node": step.name,
+                    "operator": node.operator if node else "copy",
+                    "kernel": step.kernel,
+                    "shape": list(shape),
+                    "macs": (self._graph.macs_of(node) or 0) if node else 0,
+                    "median_ms": float(np.median(column)),
+                    "low_ms": float(np.percentile(column, 10)),
+                    "high_ms": float(np.percentile(column, 90)),
+                }
+            )
+        return Profile(tuple(steps), 1e3 * statistics.median(wholes), runs, self.threads)
+
+    def summary(self) -> str:
+        """A line a step: operator, output shape, kernel and instruction set, MACs, bytes of weights."""
+        lines = [repr(self)]
+        if not self._plans:
+            lines.append("sizes are known only when it is called; call it once to see its steps")
+            return "\n".join(lines)
+        chosen = next(reversed(self._plans.values()))
+        lines.append(f"{'operator':<22} {'shape':<16} {'kernel':<32} {'MACs':>14} {'weight bytes':>12}  node")
+        for step, node in zip(chosen.steps, chosen.step_nodes, strict=True):
+            if node is None:
+                lines.append(f"{'copy':<22} {'':<16} {step.kernel:<32} {0:>14,} {0:>12,}  {step.name}")
+                continue
+            weights = sum(self._graph.constants[n].array.nbytes for n in node.inputs if n in self._graph.constants)
+            shape = "x".join(str(size) for size in chosen.shapes[node.output])
+            macs = self._graph.macs_of(node) or 0
+            lines.append(f"{node.operator:<22} {shape:<16} {step.kernel:<32} {macs:>14,} {weights:>12,}  {node.name}")
+        memory = self.memory
+        macs_text = "unknown" if self.macs is None else f"{self.macs:,}"
+        lines.append(
+            f"{len(chosen.steps)} steps, {macs_text} MACs, weights {memory.weights:,} bytes packed, "
+            f"arena {memory.arena:,} bytes, {self.threads} threads, {self.instruction_set}"
+        )
+        return "\n".join(lines)
+
+    def _sizes(self, shape: Sequence[int | None]) -> tuple[int, ...]:
+        if None in shape[1:]:
+            raise InputError(f"the size of an input of shape {tuple(shape)} is unknown; give an array of the size you want")
+        return tuple(size for size in shape[1:] if size is not None)
+
+    def _by_order(self, inputs: Sequence[Any]) -> list[Any]:
+        """What the caller gave, as one value for each input, in order."""
+        names = [spec.name for spec in self.inputs]
+        given: Any = inputs
+        if len(inputs) == 1 and (
+            isinstance(inputs[0], Mapping) or (len(names) > 1 and isinstance(inputs[0], list | tuple))
+        ):
+            given = inputs[0]
+        if isinstance(given, Mapping):
+            unknown, missing = set(given) - set(names), set(names) - set(given)
+            if unknown or missing:
+                raise InputError(f"inputs named {sorted(map(str, given))}; wanted {names}")
+            return [given[name] for name in names]
+        if len(given) != len(names):
+            raise InputError(f"given {len(given)} inputs; wanted {len(names)}: {names}")
+        return list(given)
+
+    def _check_inputs(self, values: Sequence[Any], convert: bool = True) -> tuple[list[Array], int]:
+        """Arrays of the wanted rank and sizes (float32 and contiguous if `convert`), and the number of images."""
+        arrays = [_as_array(value, spec, convert) for value, spec in zip(values, self.inputs, strict=True)]
+        images = {a.shape[0] for a in arrays}
+        if len(images) > 1:
+            shapes = ", ".join(f"{spec.name} {a.shape}" for spec, a in zip(self.inputs, arrays, strict=True))
+            raise InputError(f"inputs of different batch sizes: {shapes}; wanted the same for all")
+        return arrays, images.pop()
+
+    def _plan_for(self, arrays: Sequence[Array]) -> Plan:
+        return self._plan(tuple(a.shape[1:] for a in arrays))
+
+    def _plan(self, sizes: tuple[tuple[int, ...], ...]) -> Plan:
+        # No lock: two threads that plan the same size at once do the same work twice, and one of the plans stays.
+        found = self._plans.get(sizes)
+        if found is None:
+            tensors = {port.tensor: size for port, size in zip(self._graph.inputs, sizes, strict=True)}
+            found = plan(self._graph, tensors, self._instruction_set, self._weights)
+            for old in list(self._plans)[: max(0, len(self._plans) + 1 - MOST_PLANS)]:
+                self._plans.pop(old, None)
+            self._plans[sizes] = found
+        return found
+
+    def _allocate(self, chosen: Plan, images: int, out: Mapping[str, Any] | None = None) -> list[Array]:
+        """An array for each output: the caller's, checked, or a new one."""
+        given = dict(out or {})
+        outputs: list[Array] = []
+        for spec, port in zip(self.outputs, self._graph.outputs, strict=True):
+            shape = (images, *chosen.shapes[port.tensor])
+            if spec.name not in given:
+                outputs.append(np.empty(shape, np.float32))
+                continue
+            array = given.pop(spec.name)
+            if not isinstance(array, np.ndarray):
+                raise InputError(f"out[{spec.name!r}]: wanted a NumPy array, given {type(array).__name__}")
+            if array.dtype != np.float32 or array.shape != shape:
+                raise InputError(
+                    f"out[{spec.name!r}]: given {array.dtype} {array.shape}; wanted float32 {shape}"
+                )
+            if not array.flags.c_contiguous or not array.flags.writeable:
+                raise InputError(f"out[{spec.name!r}]: wanted a C-contiguous, writable array; given one that is not")
+            outputs.append(array)
+        if given:
+            raise InputError(f"out names {sorted(map(str, given))}; wanted {[spec.name for spec in self.outputs]}")
+        return outputs
+
+    def _structure(self, outputs: list[Array]) -> Any:
+        if self._graph.output_structure == "single":
+            return outputs[0]
+        if self._graph.output_structure == "dict":
+            return {spec.name: array for spec, array in zip(self.outputs, outputs, strict=True)}
+        return outputs
+
+    def _gather_batches(self, images: Iterator[Any], batch_size: int) -> Iterator[list[Array]]:
+        while chunk := list(itertools.islice(images, batch_size)):
+            rows = [self._by_order((image,)) for image in chunk]
+            try:
+                yield [np.stack([np.asarray(value) for value in column]) for column in zip(*rows, strict=True)]
+            except ValueError as error:
+                raise InputError(f"images of different shapes in one batch: {error}") from error
+
+
+def _unpickle(graph: Graph, threads: int, file_size: int | None, isa: str) -> Model:
+    # On another machine the instruction set may be missing: the best one there is taken then.
+    known = [entry.name for entry in cpu.supported()]
+    return Model(graph, threads=threads, file_size=file_size, isa=isa if isa in known else None)
+
+
+def _as_array(value: Any, spec: TensorSpec, convert: bool) -> Array:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"input {spec.name!r}: cannot be made an array: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise InputError(
+            f"input {spec.name!r}: given dtype {array.dtype}; wanted float32, or another float, integer or bool dtype"
+        )
+    if not _fits(array.shape, spec.shape):
+        wanted = "(" + ", ".join("N" if i == 0 else str(s) for i, s in enumerate(spec.shape)) + ("," * (len(spec.shape) == 1)) + ")"
+        hint = _mend(array, spec.shape)
+        raise InputError(
+            f"input {spec.name!r}: given {array.dtype} {array.shape}; wanted float32 {wanted}" + (f"; {hint}" if hint else "")
+        )
+    if convert:
+        # float64 beyond float32's range becomes infinite, as in Keras; no warning for that.
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, np.float32)
+    return array
+
+
+def _fits(given: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(given) == len(wanted) and all(w is None or g == w for g, w in zip(given[1:], wanted[1:], strict=True)) and all(
+        size > 0 for size in given[1:]
+    )
+
+
+def _mend(array: Array, wanted: Sequence[int | None]) -> str:
+    """The likely mend for an array that does not fit."""
+    shape = array.shape
+    if len(wanted) == 4 and len(shape) == 4 and _fits((shape[0], shape[2], shape[3], shape[1]), wanted):
+        return "looks like NCHW: try x.transpose(0, 2, 3, 1)"
+    if len(wanted) == 4 and len(shape) == 3 and _fits((1, shape[1], shape[2], shape[0]), wanted) and shape[0] != shape[2]:
+        return "one image in CHW? try x.transpose(1, 2, 0)[None]"
+    if _fits((1, *shape), wanted):
+        return "one image? add the batch axis: x[None]"
+    if _fits((*shape, 1), wanted):
+        return "no channel axis? try x[..., None]"
+    if _fits((1, *shape, 1), wanted):
+        return "one image without channel axis? try x[None, ..., None]"
+    return ""
+
+
+class _Progress:
+    """A line on stderr that says how far a long prediction is."""
+
+    def __init__(self, total: int | None, wanted: bool | None) -> None:
+        self.total, self.wanted = total, wanted
+        self.done = 0
+        self.started = self.shown = time.monotonic()
+        self.visible = False
+
+    def advance(self, images: int) -> None:
+        self.done += images
+        now = time.monotonic()
+        wanted = sys.stderr is not None and sys.stderr.isatty() if self.wanted is None else self.wanted
+        if not wanted or now - self.started < 1.0 or now - self.shown < 0.2:
+            return
+        self.shown, self.visible = now, True
+        rate = self.done / (now - self.started)
+        share = f"{self.done}/{self.total} ({100 * self.done // self.total} %)" if self.total else f"{self.done}"
+        print(f"\r{share} images, {rate:.1f} a second ", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        if self.visible:
+            print(file=sys.stderr)
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | Graph,
+    threads: int | None = None,
+    device: str = "cpu",
+    max_bytes: int | None = None,
+) -> Model:
+    """Load a model.
+
+    Args:
+        source: path of an .ecnn file, its bytes, or a graph.
+        threads: how many a call may use; None: EDGECNN_THREADS, or what affinity mask and cgroup quota allow.
+        device: "cpu".
+        max_bytes: most bytes that the file may make this process allocate for weights; None: the format's own bound.
+
+    Raises:
+        ModelFileError: the file cannot be read (CorruptFileError, VersionError).
+        DeviceError: another device, or EDGECNN_ISA names an instruction set that is not there.
+        InputError: threads is no sensible number.
+    """
+    if device != "cpu":
+        raise DeviceError(f"device={device!r}: this version computes on \"cpu\" only")
+    if isinstance(source, Graph):
+        source.check()
+        return Model(source, threads=threads)
+    graph = file_format.read(source, max_bytes=max_bytes)
+    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    return Model(graph, threads=threads, file_size=size)

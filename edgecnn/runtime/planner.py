@@ -1,0 +1,223 @@
+"""From a graph to steps for this machine: a kernel family for each operator, weights packed, every tensor placed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgecnn.errors import GraphError, InputError
+from edgecnn.graph import OPERATORS, Graph, Node
+from edgecnn.runtime.cpu import InstructionSet
+from edgecnn.runtime.executor import Executor, Step
+from edgecnn.runtime.kernels import FAMILIES
+from edgecnn.runtime.memory import Layout, View, layout
+
+SERIAL_WORK = 16384
+"""Steps of less work than this (multiply-adds, or values moved) run on one thread: meeting costs more than sharing."""
+
+
+@dataclass
+class PackedWeights:
+    """Packed weights by (node, purpose), shared by all plans of a model: packing does not depend on the input's size."""
+
+    store: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def get(self, key: tuple[str, str], pack: Callable[[], Any]) -> Any:
+        """What `pack` gives, once."""
+        if key not in self.store:
+            self.store[key] = pack()
+        return self.store[key]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packed arrays."""
+        arrays = [a for value in self.store.values() for a in (value if isinstance(value, tuple) else (value,))]
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What a kernel family's `prepare` gets: a node with its tensors placed and its constants at hand.
+
+    Attributes:
+        node: the node.
+        views: views of its inputs, None for constants and absent ones.
+        out: view of its output.
+        constants: float32 arrays of its constant inputs, None for tensors and absent ones.
+        shapes: of its inputs without the batch (a constant's whole shape), None where absent.
+        out_shape: without the batch.
+        instruction_set: whose micro-kernels to use.
+        weights: where packed weights are kept.
+        macs: multiply-accumulates of one image.
+    """
+
+    node: Node
+    views: tuple[View | None, ...]
+    out: View
+    constants: tuple[np.ndarray | None, ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
+    out_shape: tuple[int, ...]
+    instruction_set: InstructionSet
+    weights: PackedWeights
+    macs: int
+
+    def _index(self, role: str) -> int | None:
+        roles = [r.name for r in OPERATORS[self.node.operator].roles]
+        return roles.index(role) if role in roles else None
+
+    def view(self, role: str) -> View | None:
+        """View of an input by role; None if it is a constant, absent, or no role of the operator."""
+        index = self._index(role)
+        return None if index is None else self.views[index]
+
+    def constant(self, role: str) -> np.ndarray | None:
+        """A constant input by role; None if it is a tensor, absent, or no role of the operator."""
+        index = self._index(role)
+        return None if index is None else self.constants[index]
+
+    def packed(self, purpose: str, pack: Callable[[], Any]) -> Any:
+        """This node's packed weights for a purpose."""
+        return self.weights.get((self.node.name, f"{purpose} {self.instruction_set.name}"), pack)
+
+    @property
+    def serial(self) -> bool:
+        """Whether the step is too small to share."""
+        size = int(np.prod(self.out_shape))
+        return max(self.macs, size) < SERIAL_WORK
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph prepared for one size of input.
+
+    Attributes:
+        shapes: of every tensor, without the batch.
+        steps: in order; several for one node, or none, are possible.
+        step_nodes: the node of each step, None for a copy to an output.
+        layout: where tensors lie.
+        executor: runs it.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    steps: tuple[Step, ...]
+    step_nodes: tuple[Node | None, ...]
+    layout: Layout
+    executor: Executor
+
+
+def infer_shapes(graph: Graph, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors for inputs (tensor names) of known shapes; both without the batch.
+
+    Raises:
+        InputError: the network does not take that size.
+    """
+    shapes: dict[str, tuple[int | None, ...]] = {name: (None, *shape) for name, shape in inputs.items()}
+    for node in graph.nodes:
+        given = [
+            None if not name else shapes[name] if name in shapes else graph.constants[name].shape for name in node.inputs
+        ]
+        try:
+            outputs = OPERATORS[node.operator].shapes(node.attributes, given)
+        except GraphError as error:
+            sizes = ", ".join(str(shape) for shape in inputs.values())
+            raise InputError(f"inputs of shape {sizes} do not fit the network: at {node.name!r}, {error}") from error
+        shapes.update(zip(node.outputs, outputs, strict=True))
+    result: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        sizes_known = tuple(size for size in shape[1:] if size is not None)
+        if len(sizes_known) != len(shape) - 1 or min(sizes_known, default=1) < 1:
+            raise InputError(f"tensor {name!r} gets the shape {shape}; every size must be known and at least 1")
+        result[name] = sizes_known
+    return result
+
+
+def plan(
+    graph: Graph,
+    inputs: Mapping[str, tuple[int, ...]],
+    instruction_set: InstructionSet,
+    weights: PackedWeights,
+) -> Plan:
+    """Prepare a graph for inputs (tensor names) of known shapes, without the batch."""
+    shapes = infer_shapes(graph, inputs)
+    places = layout(graph, shapes)
+    steps: list[Step] = []
+    nodes: list[Node | None] = []
+    for node in graph.nodes:
+        if node.name in places.skipped:
+            continue
+        placed = _place(graph, node, shapes, places, instruction_set, weights)
+        step = FAMILIES[node.operator](placed)
+        if step is not None:
+            step.name = node.name
+            steps.append(step)
+            nodes.append(node)
+    for name, view in places.copies:
+        step = FAMILIES["identity"](_copy(name, places.views[name], view, shapes[name], instruction_set, weights))
+        assert step is not None  # a copy to an output is never in place already
+        step.name = f"copy of {name}"
+        steps.append(step)
+        nodes.append(None)
+    executor = Executor(
+        steps,
+        places.arena,
+        [int(np.prod(shapes[port.tensor])) for port in graph.inputs],
+        [int(np.prod(shapes[port.tensor])) for port in graph.outputs],
+        max(view.pixel for view in places.views.values()),
+    )
+    return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
+
+
+def _place(
+    graph: Graph,
+    node: Node,
+    shapes: Mapping[str, tuple[int, ...]],
+    places: Layout,
+    instruction_set: InstructionSet,
+    weights: PackedWeights,
+) -> Placed:
+    constants = tuple(_dense(graph, name) if name in graph.constants else None for name in node.inputs)
+    given = tuple(
+        None if not name else shapes[name] if name in shapes else graph.constants[name].shape for name in node.inputs
+    )
+    row = OPERATORS[node.operator]
+    batched = [None if s is None else s if n in graph.constants else (None, *s) for n, s in zip(node.inputs, given, strict=True)]
+    out_shape = shapes[node.output]
+    return Placed(
+        node,
+        tuple(places.views.get(name) for name in node.inputs),
+        places.views[node.output],
+        constants,
+        given,
+        out_shape,
+        instruction_set,
+        weights,
+        row.macs(node.attributes, batched, [(None, *out_shape)]),
+    )
+
+
+def _copy(
+    name: str,
+    x: View,
+    out: View,
+    shape: tuple[int, ...],
+    instruction_set: InstructionSet,
+    weights: PackedWeights,
+) -> Placed:
+    node = Node("identity", f"copy of {name}", (name,), (name,))
+    return Placed(node, (x,), out, (None,), (shape,), shape, instruction_set, weights, 0)
+
+
+def _dense(graph: Graph, name: str) -> np.ndarray:
+    """A constant's values as float32."""
+    constant = graph.constants[name]
+    if constant.quantization is None:
+        return constant.array
+    scales, zero_points = constant.quantization.scales, constant.quantization.zero_points
+    if constant.quantization.axis is not None:
+        shape = [1] * constant.array.ndim
+        shape[constant.quantization.axis] = -1
+        scales, zero_points = scales.reshape(shape), zero_points.reshape(shape)
+    return (constant.array.astype(np.float32) - zero_points.astype(np.float32)) * scales

@@ -1,0 +1,98 @@
+/* A plan in plain C: steps that a loop can walk without Python. */
+#ifndef EC_STEP_H
+#define EC_STEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* Where a tensor of one image lies: floats of buffer `buffer` from `offset` on, as [height, width, channels]; channels are
+   contiguous, `pixel` floats lie from one pixel to the next, `row` from one row to the next. Buffer 0 is the arena, then
+   come the model's inputs, then its outputs. */
+typedef struct {
+    int buffer;
+    ptrdiff_t offset;
+    size_t height, width, channels, row, pixel;
+} ec_view;
+
+/* What the steps of one image work on. `buffers` are shared by the threads of a team, `scratch` is each thread's own. */
+typedef struct {
+    float **buffers;
+    unsigned char *scratch;
+    const float *zeros; /* as many zeros as the plan's widest pixel */
+} ec_context;
+
+typedef struct ec_step ec_step;
+/* Does thread's share of the step; shares depend on (thread, threads) only, results on neither. */
+typedef void (*ec_run)(const ec_step *, const ec_context *, int thread, int threads);
+struct ec_step {
+    ec_run run;
+    const void *arguments; /* of the kernel family */
+    int serial;            /* too small to share: thread 0 does it alone */
+    int barrier;           /* whether the threads must meet before the next step */
+};
+
+static inline float *ec_at(const ec_context *context, const ec_view *view) {
+    return context->buffers[view->buffer] + view->offset;
+}
+
+/* The share [*first, *last) of `count` equal parts. */
+static inline void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) {
+    *first = count * (size_t)thread / (size_t)threads;
+    *last = count * ((size_t)thread + 1) / (size_t)threads;
+}
+
+/* Own names, because OpenMP may be absent; the pragma, because Cython has no barrier of its own. */
+static inline void ec_barrier(void) {
+#ifdef _OPENMP
+#pragma omp barrier
+#endif
+}
+static inline int ec_thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+static inline int ec_team(void) {
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+static inline int ec_has_openmp(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+static inline double ec_now(void) {
+    struct timespec t;
+    timespec_get(&t, TIME_UTC);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Walks the steps of one image; called by every thread of the team. seconds: where to put each step's time, or NULL. */
+static inline void ec_walk(const ec_step *steps, size_t count, const ec_context *context, int thread, int threads,
+                           double *seconds) {
+    double before = seconds && thread == 0 ? ec_now() : 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!steps[i].serial) steps[i].run(&steps[i], context, thread, threads);
+        else if (thread == 0) steps[i].run(&steps[i], context, 0, 1);
+        if (threads > 1 && steps[i].barrier) ec_barrier();
+        if (seconds && thread == 0) {
+            double after = ec_now();
+            seconds[i] = after - before;
+            before = after;
+        }
+    }
+}
+#endif

@@ -1,0 +1,29 @@
+from libc.stddef cimport ptrdiff_t
+
+
+cdef extern from "step.h" nogil:
+    ctypedef struct ec_view:
+        int buffer
+        ptrdiff_t offset
+        size_t height, width, channels, row, pixel
+
+    ctypedef struct ec_context:
+        float **buffers
+        unsigned char *scratch
+        const float *zeros
+
+    ctypedef void (*ec_run)(const ec_step *, const ec_context *, int, int) noexcept nogil
+
+    ctypedef struct ec_step:
+        ec_run run
+        const void *arguments
+        int serial
+        int barrier
+
+    float *ec_at(const ec_context *, const ec_view *) noexcept
+    void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) noexcept
+    void ec_walk(const ec_step *, size_t, const ec_context *, int, int, double *) noexcept
+    void ec_barrier() noexcept
+    int ec_thread() noexcept
+    int ec_team() noexcept
+    int ec_has_openmp() noexcept
