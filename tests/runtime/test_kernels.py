@@ -1,0 +1,72 @@
+"""Every operator on every instruction set of this CPU, on 1, 2 and 7 threads, against the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tolerances
+from edgecnn.graph import OPERATORS, reference
+from edgecnn.runtime import cpu
+from edgecnn.runtime.kernels import FAMILIES
+from edgecnn.runtime.model import Model
+from operator_strategies import Case, cases
+
+ISAS = [entry.name for entry in cpu.supported()]
+CANARY = np.float32(12345.678)
+
+
+def test_every_operator_has_a_kernel_family() -> None:
+    assert FAMILIES.keys() == OPERATORS.keys()
+
+
+def framed(shape: tuple[int, ...], margin: int) -> tuple[np.ndarray, np.ndarray]:
+    """An array of a shape inside a longer one full of canaries."""
+    whole = np.full(int(np.prod(shape)) + 2 * margin, CANARY, np.float32)
+    return whole, whole[margin : whole.size - margin].reshape(shape)
+
+
+def compute(case: Case, isa: str, threads: int) -> dict[str, np.ndarray]:
+    """The model's outputs, having checked that nothing beside them is written."""
+    model = Model(case.graph, threads=threads, isa=isa)
+    images = len(next(iter(case.inputs.values())))
+    frames = {
+        spec.name: framed((images, *(s for s in spec.shape[1:] if s is not None)), 37) for spec in model.outputs
+    }
+    before = {name: array.copy() for name, array in case.inputs.items()}
+    given = model.run(case.inputs, out={name: inner for name, (_, inner) in frames.items()})
+    for whole, _ in frames.values():
+        assert (whole[:37] == CANARY).all()
+        assert (whole[-37:] == CANARY).all()
+    for name, array in case.inputs.items():
+        np.testing.assert_array_equal(array, before[name])
+    return given
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_operator_agrees_with_its_meaning(operator: str, data: st.DataObject) -> None:
+    case = data.draw(cases(operator))
+    values = reference.run_all(case.graph, case.inputs)
+    expected = values["result"]
+    allowed = tolerances.bound(case.graph, case.node, values)
+    for isa in ISAS:
+        got = compute(case, isa, 1)
+        error = np.abs(got["result"] - expected)
+        worst = np.unravel_index(np.argmax(error - allowed), error.shape)
+        assert (error <= allowed).all(), f"{isa}: {got['y'][worst]} at {worst}; wanted {expected[worst]} +- {allowed[worst]}"
+        for threads in (2, 7):
+            again = compute(case, isa, threads)
+            for name, array in got.items():
+                assert array.tobytes() == again[name].tobytes(), f"{isa}: other bits with {threads} threads in {name}"
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+@given(data=st.data())
+@settings(max_examples=1500, deadline=None)
+def test_operator_agrees_with_its_meaning_in_the_long_run(operator: str, data: st.DataObject) -> None:
+    test_operator_agrees_with_its_meaning.hypothesis.inner_test(operator, data)
