@@ -1,0 +1,130 @@
+"""Foreign model -> graph -> .ecnn file. `convert` is the one entrance.
+
+sources/     what the model comes as -> a description: layers, connections, weights; nothing is executed
+layers/      one function a Keras layer
+assembly.py  description -> graph
+passes/      graph -> graph, faster
+report.py    what became of every layer
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn import format as file_format
+from edgecnn.converters.assembly import assemble
+from edgecnn.converters.passes import pipeline
+from edgecnn.converters.report import LayerOutcome, Report, outcomes
+from edgecnn.converters.sources import open_source
+from edgecnn.errors import InputError
+from edgecnn.graph import Graph
+
+__all__ = ["LayerOutcome", "Report", "convert", "to_graph"]
+
+WEIGHTS = ("float32", "float16")
+MOST_HALF_ONLY = 1024
+"""Constants of fewer values (biases, statistics) stay in float32: they decide accuracy and weigh nothing."""
+
+
+def convert(
+    model: Any,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    weights: str = "float32",
+    compress: bool = False,
+    labels: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Convert a Keras model to an .ecnn file, without TensorFlow and without executing anything from the file.
+
+    Args:
+        model: path of an .h5, .hdf5 or .keras file, or a Keras model (Keras 3 or tf-keras).
+        output: the file to write; None: beside the source, with the suffix .ecnn.
+        weights: "float32", or "float16" for half the size (rounded to 11 bits; computing stays in float32).
+        compress: compress the weights losslessly where that makes them smaller.
+        labels: names of the classes, in the order of the outputs.
+        metadata: anything JSON can hold, kept in the file.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        UnsupportedLayerError: listing every layer that cannot be converted.
+        ConversionError: no such file, no Keras model, damaged, or unsafe.
+        InputError: an argument that cannot be meant; the output exists already.
+    """
+    if weights not in WEIGHTS:
+        raise InputError(f"weights={weights!r}: wanted one of {', '.join(WEIGHTS)}")
+    if output is None:
+        if not isinstance(model, str | os.PathLike):
+            raise InputError("output: a model object has no file beside which to write; name one")
+        output = Path(model).with_suffix(".ecnn")
+    target = Path(output)
+    if target.exists() and not overwrite:
+        raise InputError(
+            f"{target}: exists already; allow to replace it (overwrite=True, --force) or name another file"
+        )
+    extra = dict(metadata or {})
+    if labels is not None:
+        extra["labels"] = [str(label) for label in labels]
+    with open_source(model) as description:
+        graph = assemble(description)
+        notes = _warnings(graph, extra)
+        graph, _ = pipeline.run(graph)
+        graph = _encoded(replace(graph, metadata={**graph.metadata, **extra}), weights)
+        size = file_format.write(graph, target, compress=compress, overwrite=overwrite)
+        return Report(
+            description.source,
+            str(target),
+            ".".join(map(str, description.keras)),
+            outcomes(description, graph),
+            len(graph.nodes),
+            sum(constant.array.size for constant in graph.constants.values()),
+            size,
+            description.size,
+            graph.macs,
+            notes,
+        )
+
+
+def to_graph(model: Any, *, passes: bool = True) -> Graph:
+    """A Keras model's graph, without writing a file.
+
+    Args:
+        model: as for `convert`.
+        passes: whether the passes are run.
+    """
+    with open_source(model) as description:
+        graph = assemble(description)
+    return pipeline.run(graph)[0] if passes else graph
+
+
+def _encoded(graph: Graph, weights: str) -> Graph:
+    """The graph with its constants marked for how the file stores them."""
+    if weights == "float32":
+        return graph
+    limit = float(np.finfo(np.float16).max)
+    constants = {}
+    for name, constant in graph.constants.items():
+        fits = constant.array.size >= MOST_HALF_ONLY and not (np.abs(constant.array) > limit).any()
+        constants[name] = replace(constant, encoding=weights) if fits else constant
+    return replace(graph, constants=constants)
+
+
+def _warnings(graph: Graph, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    found = [
+        f"weights {name!r} hold NaN or infinity; so will the answers"
+        for name, constant in graph.constants.items()
+        if not np.isfinite(constant.array).all()
+    ]
+    labels = metadata.get("labels")
+    if labels:
+        sizes = [graph.shape(port.tensor)[-1] for port in graph.outputs]
+        if len(labels) not in sizes:
+            found.append(f"{len(labels)} labels for outputs of {sizes} values")
+    return tuple(found)

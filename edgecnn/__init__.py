@@ -1,10 +1,10 @@
 """edgecnn: fast CNN inference on edge CPUs, straight from Keras models.
 
-    import edgecnn
+import edgecnn
 
-    edgecnn.convert("model.h5", "model.ecnn")
-    model = edgecnn.load("model.ecnn")
-    y = model(x)
+edgecnn.convert("model.h5", "model.ecnn")
+model = edgecnn.load("model.ecnn")
+y = model(x)
 """
 
 from __future__ import annotations

@@ -83,6 +83,12 @@ class InputError(Error, ValueError):
     exit_code = 2
 
 
+class DataFileError(Error, OSError):
+    """A file of input data (a picture, .npy, .npz, labels) is missing, damaged or unsafe."""
+
+    exit_code = 3
+
+
 class VerificationError(Error):
     """An answer differs from the expected one by more than the tolerance."""
 

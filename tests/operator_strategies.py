@@ -37,13 +37,17 @@ def activations(draw: st.DrawFn) -> dict[str, object]:
     parameters = ACTIVATIONS[name].defaults
     if name == "relu":
         parameters = draw(
-            st.sampled_from([(0.0, math.inf, 0.0), (0.0, 6.0, 0.0), (0.25, math.inf, 0.0), (0.125, 3.0, 0.5), (0.0, 2.0, 1.0)])
+            st.sampled_from(
+                [(0.0, math.inf, 0.0), (0.0, 6.0, 0.0), (0.25, math.inf, 0.0), (0.125, 3.0, 0.5), (0.0, 2.0, 1.0)]
+            )
         )
     return {"activation": name, "activation_parameters": parameters}
 
 
 @st.composite
-def windows(draw: st.DrawFn, kernel: tuple[int, int], dilations: tuple[int, int] = (1, 1), most: int = 3) -> dict[str, object]:
+def windows(
+    draw: st.DrawFn, kernel: tuple[int, int], dilations: tuple[int, int] = (1, 1), most: int = 3
+) -> dict[str, object]:
     """Attributes strides, padding and pads; pads smaller than the kernel."""
     same = draw(st.booleans())
     strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -77,7 +81,9 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
         attributes |= draw(activations())
 
     if operator in ("conv2d", "depthwise_conv2d"):
-        kernel = draw(st.one_of(st.sampled_from([(1, 1), (3, 3), (5, 5)]), st.tuples(st.integers(1, 7), st.integers(1, 7))))
+        kernel = draw(
+            st.one_of(st.sampled_from([(1, 1), (3, 3), (5, 5)]), st.tuples(st.integers(1, 7), st.integers(1, 7)))
+        )
         dilations = draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (2, 2), (1, 3)]))
         spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
         window = draw(windows(spans, dilations))

@@ -1,0 +1,1 @@
+"""Graph passes, a file each; pipeline.py has their order."""

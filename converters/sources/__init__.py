@@ -1,0 +1,65 @@
+"""One module a kind of source: each turns it into a `ModelDescription`, executing nothing.
+
+keras_h5.py    .h5, .hdf5: written by Keras 2, tf-keras and Keras 3
+keras_zip.py   .keras: the zip that Keras 3 and tf-keras write
+keras_live.py  a model object
+configuration.py  Keras' JSON configuration, which all three share
+hdf5.py        reading arrays from HDF5 files of strangers
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from edgecnn.converters.sources.description import ModelDescription
+from edgecnn.errors import ConversionError
+
+_OTHERS = {
+    ".tflite": "a LiteRT model",
+    ".onnx": "an ONNX model",
+    ".pb": "a TensorFlow graph",
+    ".pt": "a PyTorch checkpoint",
+    ".pth": "a PyTorch checkpoint",
+    ".ecnn": "an .ecnn file, converted already",
+    ".json": "a configuration without weights",
+}
+
+
+def open_source(model: Any) -> AbstractContextManager[ModelDescription]:
+    """The description of a model, whatever it comes as; weights are read while the context is open.
+
+    Args:
+        model: path of an .h5, .hdf5 or .keras file, or a Keras model.
+
+    Raises:
+        ConversionError: no such file, no Keras model, damaged, or unsafe.
+    """
+    from edgecnn.converters.sources import keras_h5, keras_live, keras_zip
+
+    if not isinstance(model, str | os.PathLike):
+        return keras_live.describe(model)
+    path = Path(model)
+    if not path.exists():
+        raise ConversionError(f"{path}: no such file")
+    if path.is_dir():
+        kind = "a SavedModel folder" if (path / "saved_model.pb").exists() else "a folder"
+        raise ConversionError(
+            f"{path}: is {kind}; wanted an .h5 or .keras file: save the model with model.save('x.keras')"
+        )
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from error
+    if start.startswith(b"PK"):
+        return keras_zip.describe(path)
+    if start == b"\x89HDF\r\n\x1a\n":
+        return keras_h5.describe(path)
+    if not start:
+        raise ConversionError(f"{path}: is empty; save the model again")
+    what = _OTHERS.get(path.suffix.lower())
+    found = f"it is {what}" if what else f"it starts with {start!r}"
+    raise ConversionError(f"{path}: neither an HDF5 nor a .keras file ({found}); wanted what Keras' model.save writes")

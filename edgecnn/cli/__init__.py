@@ -1,0 +1,157 @@
+"""The commands `edgecnn` and `edgecnn-convert`: arguments in, exit code out. One file a command; COMMANDS lists them.
+
+Exit codes: 0 done; 1 a bug of edgecnn; 2 wrong usage; 3 a file that is missing, corrupt, unsafe or not accessible;
+4 unsupported layers; 5 verification failed; 6 over a budget; 7 an optional package or device is missing; 130 interrupted;
+141 the reader of the output has gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from edgecnn.cli import bench, convert, info, inspect, run
+from edgecnn.cli.command import Answer, Command
+from edgecnn.errors import Error, UnsupportedLayerError
+from edgecnn.tools.text import printable
+from edgecnn.version import __version__
+
+COMMANDS: tuple[Command, ...] = (convert.COMMAND, inspect.COMMAND, run.COMMAND, bench.COMMAND, info.COMMAND)
+
+BUG, FILE, INTERRUPTED, READER_GONE = 1, 3, 130, 141
+
+EXIT_CODES = (
+    "exit codes: 0 done, 1 a bug of edgecnn, 2 wrong usage, 3 a file missing, corrupt or unsafe, 4 unsupported layers,\n"
+    "5 verification failed, 6 over a budget, 7 an optional package or device is missing"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `edgecnn`.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="edgecnn",
+        description="Fast CNN inference on edge CPUs, straight from Keras models.",
+        epilog=_epilog("edgecnn convert model.h5\nedgecnn run model.ecnn photo.jpg"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgecnn {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        single = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary,
+            epilog=_epilog(command.example),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_arguments(single, command)
+    return _execute(parser, argv)
+
+
+def convert_main(argv: Sequence[str] | None = None) -> int:
+    """The command `edgecnn-convert`, the same as `edgecnn convert`; see `main`."""
+    command = convert.COMMAND
+    parser = argparse.ArgumentParser(
+        prog="edgecnn-convert",
+        description=command.summary,
+        epilog=_epilog(command.example.replace("edgecnn convert", "edgecnn-convert")),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_arguments(parser, command)
+    return _execute(parser, argv)
+
+
+def _epilog(example: str) -> str:
+    lines = "\n".join(f"  {line}" for line in example.splitlines())
+    return f"example:\n{lines}\n\n{EXIT_CODES}"
+
+
+def _add_arguments(parser: argparse.ArgumentParser, command: Command) -> None:
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON record on stdout and nothing else")
+    parser.add_argument("--debug", action="store_true", help="a traceback with every error")
+    parser.set_defaults(command=command, prog=parser.prog)
+
+
+def _execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as end:  # argparse has said what there is to say
+        return end.code if isinstance(end.code, int) else 0
+    try:
+        answer: Answer = arguments.command.run(arguments)
+        _write(sys.stdout, json.dumps(_plain(answer.record), indent=1) if arguments.json else answer.text)
+        return 0
+    except BrokenPipeError:
+        # What is still buffered would be written, and fail again, when the interpreter ends.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except KeyboardInterrupt:
+        _write(sys.stderr, f"{arguments.prog}: interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(arguments, error)
+
+
+def _fail(arguments: argparse.Namespace, error: Exception) -> int:
+    """Say what went wrong; gives the exit code."""
+    message, code = _judge(error)
+    if arguments.debug:
+        _write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
+    _write(sys.stderr, f"{arguments.prog}: error: {message}")
+    if code == BUG:
+        _write(
+            sys.stderr,
+            f"{arguments.prog}: this is a bug of edgecnn; please report it with what `{arguments.prog} --debug` and "
+            "`edgecnn info` print",
+        )
+    if arguments.json:
+        record: dict[str, Any] = {"type": type(error).__name__, "message": message, "exit_code": code}
+        if isinstance(error, UnsupportedLayerError):
+            record["layers"] = [vars(item) for item in error.items]
+        with contextlib.suppress(OSError):
+            _write(sys.stdout, json.dumps({"error": record}, indent=1))
+    return code
+
+
+def _judge(error: Exception) -> tuple[str, int]:
+    """Message and exit code."""
+    if isinstance(error, Error):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", FILE
+    if isinstance(error, MemoryError):
+        return f"not enough memory{': ' if str(error) else ''}{error}", FILE
+    return f"{type(error).__name__}: {error}", BUG
+
+
+def _plain(value: Any) -> Any:
+    """The value as strict JSON has it: no NaN or infinity (they become null)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """A text and a line's end, safe for a terminal and for the stream's encoding."""
+    encoding = stream.encoding or "utf-8"
+    safe = printable(text, keep="\n").encode(encoding, "backslashreplace").decode(encoding)
+    print(safe, file=stream, flush=True)

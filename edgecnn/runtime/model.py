@@ -321,7 +321,9 @@ class Model:
 
     def _sizes(self, shape: Sequence[int | None]) -> tuple[int, ...]:
         if None in shape[1:]:
-            raise InputError(f"the size of an input of shape {tuple(shape)} is unknown; give an array of the size you want")
+            raise InputError(
+                f"the size of an input of shape {tuple(shape)} is unknown; give an array of the size you want"
+            )
         return tuple(size for size in shape[1:] if size is not None)
 
     def _by_order(self, inputs: Sequence[Any]) -> list[Any]:
@@ -377,9 +379,7 @@ class Model:
             if not isinstance(array, np.ndarray):
                 raise InputError(f"out[{spec.name!r}]: wanted a NumPy array, given {type(array).__name__}")
             if array.dtype != np.float32 or array.shape != shape:
-                raise InputError(
-                    f"out[{spec.name!r}]: given {array.dtype} {array.shape}; wanted float32 {shape}"
-                )
+                raise InputError(f"out[{spec.name!r}]: given {array.dtype} {array.shape}; wanted float32 {shape}")
             if not array.flags.c_contiguous or not array.flags.writeable:
                 raise InputError(f"out[{spec.name!r}]: wanted a C-contiguous, writable array; given one that is not")
             outputs.append(array)
@@ -419,10 +419,16 @@ def _as_array(value: Any, spec: TensorSpec, convert: bool) -> Array:
             f"input {spec.name!r}: given dtype {array.dtype}; wanted float32, or another float, integer or bool dtype"
         )
     if not _fits(array.shape, spec.shape):
-        wanted = "(" + ", ".join("N" if i == 0 else str(s) for i, s in enumerate(spec.shape)) + ("," * (len(spec.shape) == 1)) + ")"
+        wanted = (
+            "("
+            + ", ".join("N" if i == 0 else str(s) for i, s in enumerate(spec.shape))
+            + ("," * (len(spec.shape) == 1))
+            + ")"
+        )
         hint = _mend(array, spec.shape)
         raise InputError(
-            f"input {spec.name!r}: given {array.dtype} {array.shape}; wanted float32 {wanted}" + (f"; {hint}" if hint else "")
+            f"input {spec.name!r}: given {array.dtype} {array.shape}; wanted float32 {wanted}"
+            + (f"; {hint}" if hint else "")
         )
     if convert:
         # float64 beyond float32's range becomes infinite, as in Keras; no warning for that.
@@ -432,8 +438,10 @@ def _as_array(value: Any, spec: TensorSpec, convert: bool) -> Array:
 
 
 def _fits(given: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    return len(given) == len(wanted) and all(w is None or g == w for g, w in zip(given[1:], wanted[1:], strict=True)) and all(
-        size > 0 for size in given[1:]
+    return (
+        len(given) == len(wanted)
+        and all(w is None or g == w for g, w in zip(given[1:], wanted[1:], strict=True))
+        and all(size > 0 for size in given[1:])
     )
 
 
@@ -442,7 +450,12 @@ def _mend(array: Array, wanted: Sequence[int | None]) -> str:
     shape = array.shape
     if len(wanted) == 4 and len(shape) == 4 and _fits((shape[0], shape[2], shape[3], shape[1]), wanted):
         return "looks like NCHW: try x.transpose(0, 2, 3, 1)"
-    if len(wanted) == 4 and len(shape) == 3 and _fits((1, shape[1], shape[2], shape[0]), wanted) and shape[0] != shape[2]:
+    if (
+        len(wanted) == 4
+        and len(shape) == 3
+        and _fits((1, shape[1], shape[2], shape[0]), wanted)
+        and shape[0] != shape[2]
+    ):
         return "one image in CHW? try x.transpose(1, 2, 0)[None]"
     if _fits((1, *shape), wanted):
         return "one image? add the batch axis: x[None]"
@@ -498,7 +511,7 @@ def load(
         InputError: threads is no sensible number.
     """
     if device != "cpu":
-        raise DeviceError(f"device={device!r}: this version computes on \"cpu\" only")
+        raise DeviceError(f'device={device!r}: this version computes on "cpu" only')
     if isinstance(source, Graph):
         source.check()
         return Model(source, threads=threads)

@@ -117,7 +117,8 @@ def infer_shapes(graph: Graph, inputs: Mapping[str, tuple[int, ...]]) -> dict[st
     shapes: dict[str, tuple[int | None, ...]] = {name: (None, *shape) for name, shape in inputs.items()}
     for node in graph.nodes:
         given = [
-            None if not name else shapes[name] if name in shapes else graph.constants[name].shape for name in node.inputs
+            None if not name else shapes[name] if name in shapes else graph.constants[name].shape
+            for name in node.inputs
         ]
         try:
             outputs = OPERATORS[node.operator].shapes(node.attributes, given)
@@ -183,7 +184,10 @@ def _place(
         None if not name else shapes[name] if name in shapes else graph.constants[name].shape for name in node.inputs
     )
     row = OPERATORS[node.operator]
-    batched = [None if s is None else s if n in graph.constants else (None, *s) for n, s in zip(node.inputs, given, strict=True)]
+    batched = [
+        None if s is None else s if n in graph.constants else (None, *s)
+        for n, s in zip(node.inputs, given, strict=True)
+    ]
     out_shape = shapes[node.output]
     return Placed(
         node,

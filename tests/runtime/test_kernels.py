@@ -32,9 +32,7 @@ def compute(case: Case, isa: str, threads: int) -> dict[str, np.ndarray]:
     """The model's outputs, having checked that nothing beside them is written."""
     model = Model(case.graph, threads=threads, isa=isa)
     images = len(next(iter(case.inputs.values())))
-    frames = {
-        spec.name: framed((images, *(s for s in spec.shape[1:] if s is not None)), 37) for spec in model.outputs
-    }
+    frames = {spec.name: framed((images, *(s for s in spec.shape[1:] if s is not None)), 37) for spec in model.outputs}
     before = {name: array.copy() for name, array in case.inputs.items()}
     given = model.run(case.inputs, out={name: inner for name, (_, inner) in frames.items()})
     for whole, _ in frames.values():
@@ -57,7 +55,9 @@ def test_operator_agrees_with_its_meaning(operator: str, data: st.DataObject) ->
         got = compute(case, isa, 1)
         error = np.abs(got["result"] - expected)
         worst = np.unravel_index(np.argmax(error - allowed), error.shape)
-        assert (error <= allowed).all(), f"{isa}: {got['y'][worst]} at {worst}; wanted {expected[worst]} +- {allowed[worst]}"
+        assert (error <= allowed).all(), (
+            f"{isa}: {got['y'][worst]} at {worst}; wanted {expected[worst]} +- {allowed[worst]}"
+        )
         for threads in (2, 7):
             again = compute(case, isa, threads)
             for name, array in got.items():

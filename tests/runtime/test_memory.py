@@ -49,9 +49,7 @@ def simulate(graph: Graph, places: Layout) -> None:
             return tags(producer.inputs[0])
         if producer is not None and producer.operator == "concatenate":
             axis = producer.attributes["axis"]
-            parts = [
-                np.array(tags(n), dtype=object).reshape(*graph.shape(n)[1:], 2) for n in producer.inputs
-            ]
+            parts = [np.array(tags(n), dtype=object).reshape(*graph.shape(n)[1:], 2) for n in producer.inputs]
             return [tuple(t) for t in np.concatenate(parts, axis=axis - 1).reshape(-1, 2)]
         size = math.prod(s for s in graph.shape(name)[1:] if s is not None)
         return [(name, i) for i in range(size)]
@@ -113,7 +111,8 @@ def graphs(draw: st.DrawFn) -> Graph:
             mates = [
                 n
                 for n, s in sorted(shapes.items())
-                if len(s) == len(shapes[x]) and all(a == b for d, (a, b) in enumerate(zip(s, shapes[x], strict=True), 1) if d != axis)
+                if len(s) == len(shapes[x])
+                and all(a == b for d, (a, b) in enumerate(zip(s, shapes[x], strict=True), 1) if d != axis)
             ]
             parts = (x, *draw(st.lists(st.sampled_from(mates), max_size=2)))
             if sum(shapes[p][axis - 1] for p in parts) > 64:
@@ -137,9 +136,7 @@ def shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 def test_a_chain_of_activations_needs_one_block() -> None:
     names = ["in", "a", "b", "c", "out"]
-    nodes = [
-        Node("activation", f"to {y}", (x,), (y,), RELU) for x, y in zip(names[:-1], names[1:], strict=True)
-    ]
+    nodes = [Node("activation", f"to {y}", (x,), (y,), RELU) for x, y in zip(names[:-1], names[1:], strict=True)]
     graph = graph_of(nodes, dict.fromkeys(names, (8, 8, 16)), ["in"], ["out"])
     places = layout(graph, shapes_of(graph))
     assert places.arena == 0

@@ -1,0 +1,34 @@
+"""Nodes that give back their input disappear.
+
+    x -> identity -> y  =>  x        (also a linear activation, a reshape to the same shape, a padding with no zeros)
+
+One stays where it connects a public input to a public output: these are never the same tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgecnn.graph import Graph, Node
+from edgecnn.graph.rewrite import Patch
+
+
+def drop_identity(graph: Graph) -> Iterator[Patch]:
+    """See the module."""
+    given = {port.tensor for port in graph.inputs}
+    for node in graph.nodes:
+        if _does_nothing(graph, node):
+            x, y = node.inputs[0], node.output
+            if y in graph.output_tensors and x in given:
+                continue
+            yield Patch((node.name,), redirect={y: x})
+
+
+def _does_nothing(graph: Graph, node: Node) -> bool:
+    if node.operator == "identity":
+        return True
+    if node.operator == "activation":
+        return node.attributes["activation"] == "linear"
+    if node.operator == "zero_padding2d":
+        return node.attributes["pads"] == (0, 0, 0, 0)
+    return node.operator == "reshape" and graph.shape(node.inputs[0]) == graph.shape(node.output)

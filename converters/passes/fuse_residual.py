@@ -1,0 +1,51 @@
+"""A sum of a convolution's output and another tensor becomes part of the convolution.
+
+    conv(x) -> add(., r) -> activation  =>  conv(x, residual r) ending in the activation     (dense likewise)
+
+Where both operands are such convolutions, the one that runs last takes the other's output as its residual. The merged node
+stands where the sum stood, when both operands are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edgecnn.graph import Graph, Node
+from edgecnn.graph.rewrite import Patch, merged_layers, only_reader
+
+
+def fuse_residual(graph: Graph) -> Iterator[Patch]:
+    """See the module."""
+    position = {node.name: index for index, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        if node.operator != "add" or node.inputs[0] == node.inputs[1]:
+            continue
+        shape = graph.shape(node.output)
+        found: list[tuple[int, Node, str]] = []
+        for name, other in (node.inputs, node.inputs[::-1]):
+            before = graph.producers.get(name)
+            if before is not None and graph.shape(other) == shape and other in graph.tensors and _takes(graph, before):
+                found.append((position[before.name], before, other))
+        if not found:
+            continue
+        _, before, residual = max(found, key=lambda entry: entry[0])
+        merged = replace(
+            before,
+            inputs=(*before.inputs[:3], residual),
+            outputs=node.outputs,
+            attributes={**before.attributes, **node.attributes},
+            layers=merged_layers(before, node),
+        )
+        # What makes the residual must not change its output under this patch.
+        relies = [graph.producers[residual].name] if residual in graph.producers else []
+        yield Patch((before.name, node.name), (merged,), tuple(relies))
+
+
+def _takes(graph: Graph, node: Node) -> bool:
+    return (
+        node.operator in ("conv2d", "dense")
+        and node.attributes["activation"] == "linear"
+        and not node.input("residual")
+        and only_reader(graph, node.output) is not None
+    )

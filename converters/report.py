@@ -1,0 +1,93 @@
+"""What a conversion did, for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgecnn.converters.sources.description import ModelDescription
+from edgecnn.graph import Graph
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """What became of one source layer.
+
+    Attributes:
+        path, class_name: the layer.
+        outcome: "conv2d", "in conv1" (part of the node of that name), "dropped" or "input".
+    """
+
+    path: str
+    class_name: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of `convert`; `print(report)` is a readable table.
+
+    Attributes:
+        source, output: what was converted, and the file written.
+        keras: version of the Keras that wrote the source.
+        layers: what became of every layer, in order.
+        steps: nodes of the converted graph.
+        parameters: values of all constants.
+        size: bytes of the .ecnn file.
+        source_size: bytes of the source, None for a model object.
+        macs: multiply-accumulates for one image, None where a size is unknown.
+        warnings: what the user should know.
+    """
+
+    source: str
+    output: str
+    keras: str
+    layers: tuple[LayerOutcome, ...]
+    steps: int
+    parameters: int
+    size: int
+    source_size: int | None
+    macs: int | None
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON can hold them."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        width = max([len(row.path) for row in self.layers] + [5])
+        kind = max([len(row.class_name) for row in self.layers] + [5])
+        lines = [f"{'layer':<{width}}  {'class':<{kind}}  becomes"]
+        lines += [f"{row.path:<{width}}  {row.class_name:<{kind}}  {row.outcome}" for row in self.layers]
+        return "\n".join([*lines, "", self.summary()])
+
+    def summary(self) -> str:
+        """A few lines without the layers."""
+        before = "" if self.source_size is None else f" (source {self.source_size:,})"
+        macs = "unknown until the input's size is" if self.macs is None else f"{self.macs:,}"
+        lines = [
+            f"{self.source} (Keras {self.keras}) -> {self.output}",
+            f"{len(self.layers)} layers -> {self.steps} steps, {self.parameters:,} parameters, "
+            f"{macs} multiply-accumulates an image",
+            f"{self.size:,} bytes{before}",
+        ]
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+
+def outcomes(description: ModelDescription, graph: Graph) -> tuple[LayerOutcome, ...]:
+    """What became of every layer of a description in the final graph."""
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for layer in node.layers:
+            own = node.name == layer or node.name.startswith((f"{layer}/", f"{layer}:"))
+            found.setdefault(layer, []).append(node.operator if own else f"in {node.name}")
+    rows = []
+    for layer in description.layers:
+        default = ["input" if layer.class_name == "InputLayer" else "dropped"]
+        rows.append(LayerOutcome(layer.path, layer.class_name, _joined(found.get(layer.path, default))))
+    return tuple(rows)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(parts))

@@ -1,0 +1,53 @@
+"""A Keras model object, of Keras 3 or tf-keras: asked for its configuration and weights. Keras is not imported here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from edgecnn.converters.sources.configuration import describe_model, parse_version
+from edgecnn.converters.sources.description import ModelDescription, WeightReader
+from edgecnn.errors import ConversionError
+
+
+@contextmanager
+def describe(model: Any) -> Iterator[ModelDescription]:
+    """The description of a model object."""
+    name = f"model {getattr(model, 'name', type(model).__name__)!r}"
+    if not hasattr(model, "to_json") or not hasattr(model, "get_layer"):
+        raise ConversionError(f"{type(model).__name__}: neither a path nor a Keras model; wanted one of them")
+    try:
+        config = json.loads(model.to_json())
+    except (NotImplementedError, ValueError, TypeError) as error:
+        raise ConversionError(
+            f"{name}: gives no configuration ({error}); rebuild it with keras.Sequential or the functional API"
+        ) from error
+
+    def reader(index: int, class_name: str, layer: str) -> WeightReader:
+        return lambda names: _read(model, layer, names, name)
+
+    yield describe_model(config, name, _version(model), reader, None)
+
+
+def _version(model: Any) -> tuple[int, int]:
+    """Of the Keras that the model's class comes from."""
+    for base in type(model).__mro__:
+        root = sys.modules.get(base.__module__.split(".")[0])
+        if base.__module__.split(".")[0] in ("keras", "tf_keras") and root is not None:
+            return parse_version(getattr(root, "__version__", None))
+    return 3, 0
+
+
+def _read(model: Any, layer: str, names: Sequence[str], source: str) -> list[np.ndarray[Any, Any]]:
+    variables = model.get_layer(layer).weights
+    by_name = {variable.name.split("/")[-1].split(":")[0]: variable for variable in variables}
+    if set(names) <= by_name.keys():
+        variables = [by_name[name] for name in names]
+    elif len(variables) != len(names):
+        raise ConversionError(f"{source}: layer {layer!r} has weights {sorted(by_name)}; wanted {list(names)}")
+    return [np.asarray(v.numpy() if hasattr(v, "numpy") else v).astype(np.float32) for v in variables]

@@ -1,0 +1,106 @@
+"""Keras' .keras files: a zip of config.json, metadata.json and model.weights.h5. Nothing else in it is opened."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from edgecnn.converters.sources import hdf5
+from edgecnn.converters.sources.configuration import describe_model, parse_version
+from edgecnn.converters.sources.description import ModelDescription, WeightReader
+from edgecnn.errors import ConversionError
+
+WEIGHTS = "model.weights.h5"
+MOST_TEXT = 64 * 2**20
+MOST_RATIO = 64
+"""Weights hardly compress: more than this many times the file's size is a bomb."""
+IN_MEMORY = 256 * 2**20
+
+
+@contextmanager
+def describe(path: Path) -> Iterator[ModelDescription]:
+    """The model in a .keras file; weights can be read while the context is open."""
+    name = str(path)
+    size = path.stat().st_size
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ConversionError(f"{name}: a damaged zip file ({error}); copy or save it again") from error
+    with archive, tempfile.SpooledTemporaryFile(IN_MEMORY) as unpacked:
+        missing = {"config.json", WEIGHTS} - set(archive.namelist())
+        if missing:
+            raise ConversionError(
+                f"{name}: a zip file without {' and '.join(sorted(missing))}: no .keras model; wanted what model.save writes"
+            )
+        config = _json(archive, "config.json", name)
+        metadata = _json(archive, "metadata.json", name) if "metadata.json" in archive.namelist() else {}
+        version = parse_version(metadata.get("keras_version") if isinstance(metadata, dict) else None)
+        _unpack(archive, WEIGHTS, unpacked, max(MOST_TEXT, MOST_RATIO * size), name)
+        unpacked.seek(0)
+        with hdf5.open_file(unpacked, f"{name}: {WEIGHTS}") as file:  # type: ignore[arg-type]
+            used: Counter[str] = Counter()
+            # Keras 3.0 called the group of a functional model's layers so.
+            root = "_layer_checkpoint_dependencies" if "_layer_checkpoint_dependencies" in file else "layers"
+
+            def reader(index: int, class_name: str, layer: str) -> WeightReader:
+                # A layer's group is called after its class, numbered where the class comes again.
+                plain = _snake_case(class_name.split(">")[-1])
+                number, used[plain] = used[plain], used[plain] + 1
+                group = f"{root}/{plain}_{number}" if number else f"{root}/{plain}"
+                return lambda names: _read(file, group, layer, names, name)
+
+            yield describe_model(config, name, version, reader, size)
+
+
+def _snake_case(name: str) -> str:
+    """DepthwiseConv2D -> depthwise_conv2d, ReLU -> re_lu: a word starts before a capital that lower case follows, and
+    before one that lower case precedes."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub(r"(?<=.)([A-Z][a-z]+)", r"_\1", name)
+    return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
+
+
+def _unpack(archive: zipfile.ZipFile, member: str, target: IO[bytes], most: int, name: str) -> None:
+    """Copy a member out, whatever size it claims, and no more than `most` bytes."""
+    try:
+        with archive.open(member) as source:
+            left = most
+            while chunk := source.read(min(2**20, left + 1)):
+                left -= len(chunk)
+                if left < 0:
+                    raise ConversionError(f"{name}: {member} unpacks to over {most} bytes; refused, for safety")
+                target.write(chunk)
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise ConversionError(f"{name}: {member} cannot be unpacked ({error}); the file is damaged") from error
+
+
+def _json(archive: zipfile.ZipFile, member: str, name: str) -> Any:
+    with tempfile.SpooledTemporaryFile(MOST_TEXT) as text:
+        _unpack(archive, member, text, MOST_TEXT, name)
+        text.seek(0)
+        try:
+            return json.loads(text.read())
+        except (ValueError, RecursionError) as error:
+            raise ConversionError(f"{name}: {member} is no JSON ({error}); the file is damaged") from error
+
+
+def _read(file: Any, group: str, layer: str, names: Sequence[str], source: str) -> list[np.ndarray[Any, Any]]:
+    """A layer's weights, which Keras numbers in their order."""
+    where = f"{source}: layer {layer!r}"
+    variables = hdf5.child(file, f"{group}/vars", source)
+    stored = [] if variables is None else sorted(variables)
+    if len(stored) != len(names):
+        raise ConversionError(f"{where}: has {len(stored)} weights in {group}; wanted {list(names)}")
+    return [
+        hdf5.array(hdf5.child(variables, str(index), source), f"{where}: {name}") for index, name in enumerate(names)
+    ]

@@ -1,0 +1,35 @@
+"""What a command is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command gives back: for `--json` a record, for people a text."""
+
+    record: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command; `edgecnn.cli.COMMANDS` lists all.
+
+    Attributes:
+        name: what is typed.
+        summary: one line for the list of commands.
+        example: command lines, shown by --help.
+        add_arguments: adds its arguments; --json and --debug are every command's.
+        run: does the work and prints nothing to stdout. Raises edgecnn.Error.
+    """
+
+    name: str
+    summary: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], Answer]

@@ -1,0 +1,70 @@
+"""edgecnn convert: a Keras file becomes an .ecnn file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.progress import progress
+from edgecnn.errors import DataFileError, InputError
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a Keras model: .h5, .hdf5 or .keras")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: beside the model, with the suffix .ecnn")
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="how the file stores weights (default: float32; float16 halves the file and rounds; int8 is yet to come)",
+    )
+    parser.add_argument("--compress", action="store_true", help="compress the weights without loss, where that helps")
+    parser.add_argument("--labels", metavar="FILE", help="names of the classes, UTF-8, one a line")
+    parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
+
+
+def _run(arguments: argparse.Namespace) -> Answer:
+    from edgecnn.converters import convert
+
+    if arguments.weights == "int8":
+        raise InputError(
+            "--weights int8: this version does not quantize; use --weights float16 for a file half as large"
+        )
+    source = Path(arguments.model)
+    output = Path(arguments.output) if arguments.output else source.with_suffix(".ecnn")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(f"{output}: output and model are the same file; name another one with -o")
+    labels = None if arguments.labels is None else _read_labels(Path(arguments.labels))
+    with progress(f"converting {source}"):
+        report = convert(
+            source,
+            output,
+            weights=arguments.weights,
+            compress=arguments.compress,
+            labels=labels,
+            overwrite=arguments.force,
+        )
+    return Answer(report.to_json(), str(report))
+
+
+def _read_labels(path: Path) -> list[str]:
+    """The lines of a file, without empty ones at its end."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataFileError(f"{path}: labels must be UTF-8; byte {error.start} is not") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise DataFileError(f"{path}: holds no labels; wanted one a line")
+    return [line.strip() for line in lines]
+
+
+COMMAND = Command(
+    "convert",
+    "Convert a Keras model to an .ecnn file. Needs no TensorFlow.",
+    "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt",
+    _add_arguments,
+    _run,
+)

@@ -1,0 +1,48 @@
+"""A sign of life on stderr for work that takes over a second."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from edgecnn.tools.text import printable
+
+PATIENCE = 1.0
+"""Seconds of silence before the first line."""
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[str], None]]:
+    """Say on stderr what is being done once it has taken a second; then at once whatever the block reports.
+
+    Yields:
+        A function that takes what is being done now.
+    """
+    started = time.monotonic()
+    lock = threading.Lock()
+    current = text
+    shown = ""
+
+    def show() -> None:
+        nonlocal shown
+        with lock:
+            if shown != current:
+                shown = current
+                print(f"{printable(current)} ...", file=sys.stderr, flush=True)
+
+    def tell(now: str) -> None:
+        nonlocal current
+        current = now
+        if time.monotonic() - started > PATIENCE:
+            show()
+
+    timer = threading.Timer(PATIENCE, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield tell
+    finally:
+        timer.cancel()

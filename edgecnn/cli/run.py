@@ -1,0 +1,76 @@
+"""edgecnn run: a model's answers for a picture or an array file."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+
+from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.progress import progress
+
+
+def _number(text: str) -> float:
+    """A number, also as a fraction ("1/255")."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0.5 or 1/255") from error
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number of at least 1")
+    return int(text)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="an .ecnn file")
+    parser.add_argument(
+        "data",
+        help="a picture (resized to the model's input; needs Pillow), .npy, or .npz with the model's input names",
+    )
+    parser.add_argument("--top", type=_count, default=5, metavar="N", help="classes to show (default: 5)")
+    parser.add_argument(
+        "--scale",
+        type=_number,
+        metavar="X",
+        help="multiply the values by this, e.g. 1/255 (default for pictures: as the model's metadata say, else values "
+        "stay 0 to 255)",
+    )
+    parser.add_argument("--offset", type=_number, metavar="X", help="then add this, e.g. -1")
+    parser.add_argument("--threads", type=_count, metavar="N", help="default: what the process may use")
+    parser.add_argument("--output", metavar="FILE", help="write the answers to this .npy or .npz file")
+    parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
+
+
+def _run(arguments: argparse.Namespace) -> Answer:
+    from edgecnn.runtime.model import load
+    from edgecnn.tools.arrays import check_output, write_arrays
+    from edgecnn.tools.images import Preprocessing
+    from edgecnn.tools.run import answer_file
+
+    given = {name: value for name in ("scale", "offset") if (value := getattr(arguments, name)) is not None}
+    with progress(f"running {arguments.model}"):
+        model = load(arguments.model, threads=arguments.threads)
+        if arguments.output:
+            check_output(arguments.output, len(model.outputs), arguments.force)
+        answers = answer_file(model, arguments.data, Preprocessing(**given) if given else None, arguments.top)
+        if arguments.output:
+            write_arrays(arguments.output, answers.outputs, arguments.force)
+    record = {"model": arguments.model, "data": arguments.data, **answers.to_json()}
+    text = str(answers)
+    if arguments.output:
+        record["written"] = arguments.output
+        text += f"\nwritten: {arguments.output}"
+    return Answer(record, text)
+
+
+COMMAND = Command(
+    "run",
+    "Run a model on a picture or an array and show the classes of the highest values.",
+    "edgecnn run model.ecnn photo.jpg --top 5\n"
+    "edgecnn run model.ecnn photo.jpg --scale 1/127.5 --offset -1\n"
+    "edgecnn run model.ecnn images.npy --output answers.npy",
+    _add_arguments,
+    _run,
+)

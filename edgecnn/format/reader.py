@@ -1,0 +1,316 @@
+"""File -> graph. Files come from strangers: nothing in them is believed before it is checked, nothing is executed."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.errors import CorruptFileError, GraphError, ModelFileError
+from edgecnn.format import encodings
+from edgecnn.format.container import CONSTANTS, GRAPH, METADATA, WEIGHTS, Input, Section, align, parse_head
+from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
+from edgecnn.graph import Constant, Graph, Node, Port, Quantization, Tensor
+from edgecnn.graph.graph import MAX_ELEMENTS
+
+MOST_RANK = 8
+DEFAULT_BOUND = 2**30
+"""Bytes that decoding may allocate unless told otherwise, or 64 times the file, whichever is more."""
+
+
+@dataclass(frozen=True)
+class ConstantInfo:
+    """How one constant is stored.
+
+    Attributes:
+        name, shape: the constant's.
+        encoding: as in `Constant.encoding`, with "bitmask" or "gaps" where sparse and "zlib" where compressed.
+        stored_bytes, dense_bytes: in the file, and as dense float32 (or int8).
+        sparsity: share of values that are zero, 0 to 1.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    encoding: str
+    stored_bytes: int
+    dense_bytes: int
+    sparsity: float
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What an .ecnn file is made of.
+
+    Attributes:
+        version: of the format, (major, minor).
+        size: bytes.
+        sections: in order, with offsets, lengths and checksums.
+        constants: in order.
+    """
+
+    version: tuple[int, int]
+    size: int
+    sections: tuple[Section, ...]
+    constants: tuple[ConstantInfo, ...]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One entry of the directory of constants."""
+
+    name: str
+    tag: int
+    raw_length: int
+    shape: tuple[int, ...]
+    blobs: tuple[tuple[int, int], ...]
+    axis: int | None
+    where: str
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes that decoding takes."""
+        if self.tag in (encodings.FLOAT32, encodings.INT8):
+            return self.raw_length
+        # Of sparse ones also the places of the values, 64 bits each, and the mask's bits while it is read.
+        return self.raw_length + (4 if self.tag == encodings.FLOAT16 else 16) * self.elements
+
+
+def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None) -> Graph:
+    """Read an .ecnn file.
+
+    Dense float32 constants are read-only views of the mapped file; others are decoded.
+
+    Args:
+        source: a path, or the file's bytes.
+        max_bytes: most bytes that decoding may allocate; None: 1 GiB, or 64 times the file if that is more.
+
+    Raises:
+        CorruptFileError: the bytes contradict themselves or the format.
+        VersionError: the file needs a newer reader.
+        ModelFileError: no such file, no right to read it, or it exceeds max_bytes.
+    """
+    data, name = _open(source)
+    _, sections = parse_head(data, name)
+    parts = _parts(data, sections, name)
+    graph_input = Input(parts[GRAPH], f"{name}: section graph")
+    strings = _strings(graph_input)
+    records = _directory(parts, strings, name)
+    bound = max(DEFAULT_BOUND, 64 * len(data)) if max_bytes is None else max_bytes
+    wanted = sum(record.allocated for record in records)
+    if wanted > bound:
+        raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory; the bound is {bound} (max_bytes)")
+    constants = {record.name: _constant(record, parts[WEIGHTS]) for record in records}
+    if len(constants) != len(records):
+        raise CorruptFileError(f"{name}: section constants: two constants have the same name")
+    metadata = _metadata(parts[METADATA], name) if METADATA in parts else {}
+    graph = _graph(graph_input, strings, constants, metadata)
+    try:
+        graph.check()
+    except (GraphError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{name}: {error}") from error
+    return graph
+
+
+def describe(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> FileInfo:
+    """What a file is made of: sections, and how each constant is stored. Reads the whole file and checks it."""
+    graph = read(source)
+    data, name = _open(source)
+    version, sections = parse_head(data, name)
+    parts = _parts(data, sections, name)
+    records = _directory(parts, _strings(Input(parts[GRAPH], name)), name)
+    constants = []
+    for record in records:
+        array = graph.constants[record.name].array
+        detail = {encodings.BITMASK32: " bitmask", encodings.BITMASK16: " bitmask"}
+        detail |= {encodings.GAPS32: " gaps", encodings.GAPS16: " gaps"}
+        constants.append(
+            ConstantInfo(
+                record.name,
+                record.shape,
+                encodings.NAMES[record.tag] + detail.get(record.tag, "") + (" zlib" if record.raw_length else ""),
+                sum(length for _, length in record.blobs),
+                array.nbytes,
+                1 - np.count_nonzero(array) / array.size if array.size else 0.0,
+            )
+        )
+    return FileInfo(version, len(data), tuple(sections), tuple(constants))
+
+
+def _open(source: Any) -> tuple[memoryview, str]:
+    """The file's bytes, mapped if it is a path, and how to call it in errors."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).cast("B"), "<bytes>"
+    path = Path(source)
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise CorruptFileError(f"{path}: not an .ecnn file: it is empty")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path)
+    except CorruptFileError:
+        raise
+    except IsADirectoryError as error:
+        raise ModelFileError(f"{path}: is a folder; wanted an .ecnn file") from error
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _parts(data: memoryview, sections: list[Section], name: str) -> dict[int, memoryview]:
+    parts = {s.kind: data[s.offset : s.offset + s.length] for s in sections}
+    for kind, what in ((GRAPH, "graph"), (CONSTANTS, "constants"), (WEIGHTS, "weights")):
+        if kind not in parts:
+            raise CorruptFileError(f"{name}: there is no section {what}")
+    return parts
+
+
+def _strings(source: Input) -> list[str]:
+    strings = [source.text() for _ in range(source.count("strings"))]
+    if len(set(strings)) != len(strings):
+        raise source.fail("a string is there twice")
+    return strings
+
+
+def _string(source: Input, strings: list[str]) -> str:
+    return strings[source.varint(len(strings), "the index of a string")]
+
+
+def _directory(parts: dict[int, memoryview], strings: list[str], name: str) -> list[_Record]:
+    """The directory of constants. Blobs must follow each other in order, with nothing but zeros between them."""
+    source = Input(parts[CONSTANTS], f"{name}: section constants")
+    weights = parts[WEIGHTS]
+    records: list[_Record] = []
+    end = 0
+    for _ in range(source.count("constants")):
+        constant = _string(source, strings)
+        tag = source.varint(len(encodings.NAMES), f"the encoding of {constant!r}")
+        raw_length = source.varint(what=f"the raw length of {constant!r}")
+        shape = _known_shape(source, constant)
+        blobs = []
+        for _ in range(3 if tag == encodings.INT8 else 1):
+            offset, length = source.varint(what="an offset"), source.varint(what="a length")
+            wanted = align(end, 4 if length < SMALL_BLOB else 64)
+            if offset != wanted or length > len(weights) - offset:
+                raise source.fail(
+                    f"{constant!r} has {length} bytes at {offset} of the weights; wanted offset {wanted} and an end "
+                    f"within {len(weights)}"
+                )
+            if any(weights[end:offset]):
+                raise source.fail(f"bytes {end} to {offset} of the weights, between blobs, must be zero")
+            blobs.append((offset, length))
+            end = offset + length
+        axis = None
+        if tag == encodings.INT8:
+            axis = source.varint(len(shape) + 1, f"the quantised axis of {constant!r}") - 1
+            axis = None if axis < 0 else axis
+        where = f"{name}: constant {constant!r}"
+        records.append(_Record(constant, tag, raw_length, shape, tuple(blobs), axis, where))
+    source.end()
+    if end != len(weights):
+        raise CorruptFileError(f"{name}: section weights has {len(weights)} bytes; its constants take {end}")
+    return records
+
+
+def _known_shape(source: Input, constant: str) -> tuple[int, ...]:
+    rank = source.varint(MOST_RANK + 1, f"the rank of {constant!r}")
+    shape = tuple(source.varint(MAX_ELEMENTS + 1, f"a size of {constant!r}") for _ in range(rank))
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise source.fail(f"{constant!r} has shape {shape}: more than {MAX_ELEMENTS} values")
+    return shape
+
+
+def _constant(record: _Record, weights: memoryview) -> Constant:
+    def fail(message: str) -> CorruptFileError:
+        return CorruptFileError(f"{record.where}: {message}")
+
+    offset, length = record.blobs[0]
+    array = encodings.decode(record.tag, record.raw_length, weights[offset : offset + length], record.shape, fail)
+    if record.tag != encodings.INT8:
+        return Constant(record.name, array, encodings.NAMES[record.tag])
+    channels = 1 if record.axis is None else record.shape[record.axis]
+    scales, zero_points = (
+        encodings.decode(encodings.FLOAT32, 0, weights[o : o + n], (channels,), fail) for o, n in record.blobs[1:]
+    )
+    return Constant(
+        record.name, array, "int8", Quantization(scales, np.asarray(zero_points.view("<i4"), np.int32), record.axis)
+    )
+
+
+def _graph(source: Input, strings: list[str], constants: dict[str, Constant], metadata: dict[str, Any]) -> Graph:
+    name = _string(source, strings)
+    tensors: dict[str, Tensor] = {}
+    for _ in range(source.count("tensors")):
+        tensor = _string(source, strings)
+        if tensor in tensors:
+            raise source.fail(f"tensor {tensor!r} is there twice")
+        rank = source.varint(MOST_RANK + 1, f"the rank of {tensor!r}")
+        shape = tuple(source.varint(MAX_ELEMENTS + 1, f"a size of {tensor!r}") or None for _ in range(rank))
+        tensors[tensor] = Tensor(tensor, shape)
+    order = list(tensors)
+    input_structure, inputs = _ports(source, strings, order)
+    output_structure, outputs = _ports(source, strings, order)
+    names = list(constants)
+    nodes = [_node(source, strings, order, names) for _ in range(source.count("nodes"))]
+    source.end()
+    return Graph(name, inputs, outputs, tuple(nodes), tensors, constants, input_structure, output_structure, metadata)
+
+
+def _ports(source: Input, strings: list[str], tensors: list[str]) -> tuple[str, tuple[Port, ...]]:
+    structure = STRUCTURES[source.varint(len(STRUCTURES), "a structure")]
+    ports = []
+    for _ in range(source.count("ports")):
+        name = _string(source, strings)
+        ports.append(Port(name, tensors[source.varint(len(tensors), "the index of a tensor")]))
+    return structure, tuple(ports)
+
+
+def _node(source: Input, strings: list[str], tensors: list[str], constants: list[str]) -> Node:
+    operator, name = _string(source, strings), _string(source, strings)
+    inputs = []
+    for _ in range(source.count("inputs")):
+        index = source.varint(2 * max(len(tensors), len(constants)) + 1, "an input")
+        known = tensors if index % 2 else constants
+        if index and (index - 1) // 2 >= len(known):
+            raise source.fail(f"node {name!r} reads number {(index - 1) // 2} of {len(known)}")
+        inputs.append(known[(index - 1) // 2] if index else "")
+    outputs = [tensors[source.varint(len(tensors), "the index of a tensor")] for _ in range(source.count("outputs"))]
+    attributes: dict[str, Any] = {}
+    for _ in range(source.count("attributes")):
+        key = _string(source, strings)
+        if attributes and key <= max(attributes):
+            raise source.fail(f"node {name!r}: its attributes are not in order")
+        attributes[key] = _attribute(source, strings)
+    layers = [_string(source, strings) for _ in range(source.count("layers"))]
+    return Node(operator, name, tuple(inputs), tuple(outputs), attributes, tuple(layers))
+
+
+def _attribute(source: Input, strings: list[str]) -> Any:
+    readers: tuple[Callable[[], Any], ...] = (
+        source.signed,
+        source.double,
+        lambda: _string(source, strings),
+        lambda: tuple(source.signed() for _ in range(source.count("integers"))),
+        lambda: tuple(source.double() for _ in range(source.count("floats"))),
+    )
+    return readers[source.varint(len(readers), "the kind of an attribute")]()
+
+
+def _metadata(data: memoryview, name: str) -> dict[str, Any]:
+    try:
+        metadata = json.loads(str(data, "utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{name}: section metadata: no JSON: {error}") from error
+    if not isinstance(metadata, dict):
+        raise CorruptFileError(f"{name}: section metadata: wanted an object, found {type(metadata).__name__}")
+    return metadata

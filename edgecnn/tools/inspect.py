@@ -1,0 +1,204 @@
+"""What an .ecnn file holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgecnn.format import describe
+from edgecnn.graph import Graph, Node
+from edgecnn.runtime.model import Model, TensorSpec, load
+from edgecnn.tools.text import count_text, printable, shape_text, size_text, table
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """One node. `parameters` and `stored_bytes` count the constants it reads, shared ones at each of their readers."""
+
+    operator: str
+    name: str
+    shape: tuple[int | None, ...]
+    parameters: int
+    macs: int | None
+    stored_bytes: int
+    activation: str
+
+
+@dataclass(frozen=True)
+class EncodingRow:
+    """All constants that are stored one way."""
+
+    encoding: str
+    constants: int
+    parameters: int
+    stored_bytes: int
+    dense_bytes: int
+
+
+@dataclass(frozen=True)
+class SectionRow:
+    """One section of the file."""
+
+    name: str
+    offset: int
+    length: int
+    checksum: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds.
+
+    Attributes:
+        sparsity: share of all parameters that are zero, 0 to 1.
+        macs: multiply-accumulates for one image; None if a size is unknown.
+        weight_memory, arena_memory: bytes that computing takes on this CPU: packed weights, and every intermediate
+            tensor of one image; None if a size is unknown.
+    """
+
+    path: str
+    name: str
+    version: tuple[int, int]
+    size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes: tuple[NodeRow, ...]
+    encodings: tuple[EncodingRow, ...]
+    sections: tuple[SectionRow, ...]
+    parameters: int
+    sparsity: float
+    macs: int | None
+    weight_memory: int | None
+    arena_memory: int | None
+    metadata: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        memory = None if self.arena_memory is None else (self.weight_memory or 0) + self.arena_memory
+        parts = [
+            f"{printable(self.path)}: {printable(self.name)}, {size_text(self.size)}, format "
+            f"{self.version[0]}.{self.version[1]}",
+            *(f"input   {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.inputs),
+            *(f"output  {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.outputs),
+            "",
+            self._node_table(),
+            "",
+            f"{len(self.nodes)} nodes, {self.parameters:,} parameters ({100 * self.sparsity:.1f} % zero), "
+            f"{count_text(self.macs)} MACs for one image",
+            f"peak memory on this CPU for one image: {size_text(memory)}"
+            + (
+                ""
+                if memory is None
+                else f" (weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)})"
+            ),
+            "",
+            *((self._encoding_table(), "") if self.encodings else ()),
+            table(
+                ("section", "offset", "bytes", "CRC-32"),
+                [(row.name, f"{row.offset:,}", f"{row.length:,}", f"{row.checksum:08x}") for row in self.sections],
+                "lrrl",
+            ),
+        ]
+        if self.metadata:
+            parts += ["", "metadata", *(f"  {printable(key)}: {_value(value)}" for key, value in self.metadata.items())]
+        return "\n".join(parts)
+
+    def _node_table(self) -> str:
+        rows = [
+            (
+                row.operator,
+                row.name,
+                shape_text(row.shape),
+                f"{row.parameters:,}",
+                count_text(row.macs),
+                f"{row.stored_bytes:,}",
+                "" if row.activation == "linear" else row.activation,
+            )
+            for row in self.nodes
+        ]
+        return table(("operator", "name", "output", "parameters", "MACs", "bytes", "activation"), rows, "lllrrrl")
+
+    def _encoding_table(self) -> str:
+        rows = [
+            (row.encoding, str(row.constants), f"{row.parameters:,}", f"{row.stored_bytes:,}", f"{row.dense_bytes:,}")
+            for row in self.encodings
+        ]
+        return table(("encoding", "constants", "parameters", "bytes", "bytes dense"), rows, "lrrrr")
+
+
+def _value(value: Any) -> str:
+    """Metadata in one line, cut where it is long."""
+    text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def inspect(path: str | os.PathLike[str]) -> Inspection:
+    """Read a file and say what it holds.
+
+    Raises:
+        ModelFileError: the file cannot be read.
+    """
+    info = describe(path)
+    model = load(path)
+    graph = model.graph
+    stored = {constant.name: constant for constant in info.constants}
+    parameters = {name: int(constant.array.size) for name, constant in graph.constants.items()}
+    encodings: dict[str, list[str]] = {}
+    for constant in info.constants:
+        encodings.setdefault(constant.encoding, []).append(constant.name)
+    total = sum(parameters.values())
+    weight_memory, arena_memory = _memory(model)
+    return Inspection(
+        path=os.fspath(path),
+        name=graph.name,
+        version=info.version,
+        size=info.size,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        nodes=tuple(
+            _row(graph, node, parameters, {name: entry.stored_bytes for name, entry in stored.items()})
+            for node in graph.nodes
+        ),
+        encodings=tuple(
+            EncodingRow(
+                encoding,
+                len(names),
+                sum(parameters[name] for name in names),
+                sum(stored[name].stored_bytes for name in names),
+                sum(stored[name].dense_bytes for name in names),
+            )
+            for encoding, names in encodings.items()
+        ),
+        sections=tuple(SectionRow(s.name, s.offset, s.length, s.checksum) for s in info.sections),
+        parameters=total,
+        sparsity=sum(entry.sparsity * parameters[name] for name, entry in stored.items()) / total if total else 0.0,
+        macs=model.macs,
+        weight_memory=weight_memory,
+        arena_memory=arena_memory,
+        metadata=model.metadata,
+    )
+
+
+def _memory(model: Model) -> tuple[int | None, int | None]:
+    if any(None in spec.shape[1:] for spec in model.inputs):
+        return None, None
+    return model.memory.weights, model.memory.arena
+
+
+def _row(graph: Graph, node: Node, parameters: Mapping[str, int], stored: Mapping[str, int]) -> NodeRow:
+    constants = dict.fromkeys(name for name in node.inputs if name in parameters)
+    return NodeRow(
+        node.operator,
+        node.name,
+        graph.shape(node.output),
+        sum(parameters[name] for name in constants),
+        graph.macs_of(node),
+        sum(stored[name] for name in constants),
+        str(node.attributes.get("activation", "linear")),
+    )

@@ -1,0 +1,60 @@
+"""Text for people: tables, sizes, and names made safe for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with every character escaped that is no visible one (control characters, surrogates, text direction).
+
+    Names come from files of strangers: an escape sequence in one must not reach the terminal.
+
+    Args:
+        keep: characters to leave as they are ("\\n").
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:
+    """Columns, two spaces apart.
+
+    Args:
+        right: "r" or "l" for each column: aligned right or left; left where it is too short.
+    """
+    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    sides = right.ljust(len(header), "l")
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(row, widths, sides, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def size_text(size: int | None) -> str:
+    """A number of bytes in the unit that suits it: "812 bytes", "14.2 kB"."""
+    if size is None:
+        return "unknown"
+    if size < 1000:
+        return f"{size} bytes"
+    value = float(size)
+    for unit in ("kB", "MB"):
+        value /= 1000
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+    return f"{value / 1000:.3g} GB"
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape with the batch as N and other unknown sizes as ?: "N x 224 x 224 x 3"."""
+    return " x ".join("N" if i == 0 and s is None else "?" if s is None else str(s) for i, s in enumerate(shape))
+
+
+def count_text(count: int | None) -> str:
+    """A count with separators, "unknown" for None."""
+    return "unknown" if count is None else f"{count:,}"
