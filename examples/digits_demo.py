@@ -263,7 +263,7 @@ def print_latency(engines: dict[str, Callable[[Array], Array]], image: Array) ->
             raise SystemExit(f"{name} and edgecnn differ on the picture that is timed")
     times = measure(engines, image)
     for name, milliseconds in times.items():
-        print(f"      {name:<8} {milliseconds:8.4f} ms   {milliseconds / times['edgecnn']:6.2f} x edgecnn")
+        print(f"      {name:<8} {milliseconds:8.4f} ms   {milliseconds / times['edgecnn']:6.2f} times edgecnn's")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,6 +8,8 @@ from pathlib import Path
 from edgecnn.cli.command import Answer, Command
 from edgecnn.cli.progress import progress
 from edgecnn.errors import DataFileError, InputError
+from edgecnn.runtime.model import load
+from edgecnn.tools.text import size_text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,8 @@ def _run(arguments: argparse.Namespace) -> Answer:
             "--weights int8: this version does not quantize; use --weights float16 for a file half as large"
         )
     source = Path(arguments.model)
+    if not source.name:
+        raise InputError(f"{arguments.model!r}: wanted a Keras model's file (.h5, .hdf5 or .keras)")
     output = Path(arguments.output) if arguments.output else source.with_suffix(".ecnn")
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: output and model are the same file; name another one with -o")
@@ -45,7 +49,15 @@ def _run(arguments: argparse.Namespace) -> Answer:
             labels=labels,
             overwrite=arguments.force,
         )
-    return Answer(report.to_json(), str(report))
+        memory = _peak_memory(output)
+    text = f"{report}\npeak memory on this CPU for one image: {size_text(memory)}"
+    return Answer({**report.to_json(), "peak_memory": memory}, text)
+
+
+def _peak_memory(path: Path) -> int | None:
+    """Bytes of packed weights and arena; None if they depend on the size of the images."""
+    model = load(path)
+    return None if any(None in spec.shape[1:] for spec in model.inputs) else model.memory.total
 
 
 def _read_labels(path: Path) -> list[str]:

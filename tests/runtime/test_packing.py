@@ -1,0 +1,60 @@
+"""Packed weights hold every weight once, where the tiles look for it, and zeros elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecnn.runtime.kernels.packing import aligned, pack_depthwise, pack_panels, split_filters
+
+ROWS = {4: (8, 6, 0, 0), 8: (10, 6, 4, 0), 16: (12, 14, 8, 6)}
+
+
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 4), st.sampled_from([4, 8, 16]), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_panels_give_back_the_matrix(depth: int, each: int, groups: int, lanes: int, biased: bool) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((depth, each * groups), np.float32)
+    bias = rng.standard_normal(each * groups, np.float32) if biased else None
+    packed, panels = pack_panels(weights, bias, groups, lanes, ROWS[lanes])
+    again, biases = np.zeros_like(weights), np.zeros(each * groups, np.float32)
+    covered = np.zeros(each * groups, int)
+    for panel in panels:
+        width = panel.vectors * lanes
+        matrix = packed[panel.weights : panel.weights + depth * width].reshape(depth, width)
+        columns = slice(panel.column, panel.column + panel.columns)
+        again[:, columns] = matrix[:, : panel.columns]
+        biases[columns] = packed[panel.start : panel.start + panel.columns]
+        covered[columns] += 1
+        assert not matrix[:, panel.columns :].any()
+        assert panel.start + width == panel.weights
+    np.testing.assert_array_equal(again, weights)
+    np.testing.assert_array_equal(biases, 0 if bias is None else bias)
+    assert (covered == 1).all()
+    assert packed.ctypes.data % 64 == 0
+
+
+@given(st.integers(1, 4000), st.sampled_from([4, 8, 16]))
+def test_panels_differ_by_one_vector_at_most(filters: int, lanes: int) -> None:
+    widths = split_filters(filters, lanes, ROWS[lanes])
+    assert sum(widths) == -(-filters // lanes)
+    assert max(widths) - min(widths) <= 1
+    assert all(ROWS[lanes][width - 1] for width in widths)
+
+
+@pytest.mark.parametrize("channels", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_depthwise_weights_come_block_by_block(channels: int, lanes: int) -> None:
+    rng = np.random.default_rng(0)
+    weights, bias = rng.standard_normal((3, 2, channels), np.float32), rng.standard_normal(channels, np.float32)
+    packed = pack_depthwise(weights, bias, lanes)
+    flat = packed.transpose(1, 0, 2).reshape(7, -1)
+    np.testing.assert_array_equal(flat[0, :channels], bias)
+    np.testing.assert_array_equal(flat[1:, :channels], weights.reshape(6, channels))
+    assert not flat[:, channels:].any()
+
+
+def test_aligned_arrays_start_at_cache_lines() -> None:
+    assert all(aligned(size).ctypes.data % 64 == 0 and aligned(size).size == size for size in (1, 15, 64, 1000))
