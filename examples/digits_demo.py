@@ -32,7 +32,7 @@ import numpy as np
 
 import edgecnn
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(os.path.relpath(Path(__file__).resolve().parent))
 TRAINED = FOLDER / "digits.h5"
 HELD_BACK = FOLDER / "digits_test.npz"
 
@@ -88,11 +88,14 @@ def quiet() -> Iterator[None]:
                 sys.stderr.write(noise.read().decode(errors="replace"))
 
 
-def has_tensorflow() -> bool:
-    """Whether TensorFlow is there and can be imported (a wheel for another CPU is there and cannot)."""
-    if importlib.util.find_spec("tensorflow") is None:
-        return False
-    return subprocess.run([sys.executable, "-c", "import tensorflow"], capture_output=True, check=False).returncode == 0
+def missing() -> str:
+    """What training needs and is not here, or cannot be imported (TensorFlow may be built for another CPU); or ""."""
+    for package, name in (("tensorflow", "TensorFlow"), ("sklearn", "scikit-learn")):
+        if importlib.util.find_spec(package) is None:
+            return name
+        if subprocess.run([sys.executable, "-c", f"import {package}"], capture_output=True, check=False).returncode:
+            return name
+    return ""
 
 
 def load_digits() -> tuple[Digits, Digits]:
@@ -156,7 +159,7 @@ def convert_with_command(source: Path, target: Path, labels: Path) -> None:
     beside = Path(sys.executable).with_name("edgecnn-convert")
     command = [str(beside) if beside.exists() else "edgecnn-convert", str(source), "-o", str(target)]
     command += ["--labels", str(labels), "--force"]
-    print("$ edgecnn-convert " + " ".join(os.path.relpath(a) if os.sep in a else a for a in command[1:]), flush=True)
+    print("$ edgecnn-convert " + " ".join(command[1:]), flush=True)
     subprocess.run(command, check=True)
 
 
@@ -186,7 +189,9 @@ def compile_keras(model: Any) -> Callable[[Array], Array]:
     """Keras' fastest plain way for one picture: the model as a traced function."""
     import tensorflow as tf
 
-    function = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, 8, 8, 1), tf.float32)])
+    function = tf.function(
+        lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, 8, 8, 1), tf.float32)]
+    )
     return lambda image: np.asarray(function(image))
 
 
@@ -284,7 +289,8 @@ def main() -> int:
         path.unlink(missing_ok=True)
 
     model = None
-    if not arguments.without_tensorflow and has_tensorflow():
+    lacking = "TensorFlow" if arguments.without_tensorflow else missing()
+    if not lacking:
         say(f"Training a small CNN on scikit-learn's handwritten digits in TensorFlow ({EPOCHS} epochs)")
         with quiet():
             import tensorflow as tf
@@ -303,7 +309,9 @@ def main() -> int:
             images, digits = data.images[..., 0].astype(np.uint8), data.digits.astype(np.uint8)
             np.savez_compressed(HELD_BACK, images=images, digits=digits, keras_answers=keras_answers)
     else:
-        say("TensorFlow is not available here: starting from the trained examples/digits.h5")
+        say(
+            f"{lacking} is not {'used' if arguments.without_tensorflow else 'available here'}: starting from the trained examples/digits.h5"
+        )
         with np.load(HELD_BACK) as kept:
             data = Digits(kept["images"].astype(np.float32)[..., None], kept["digits"].astype(np.int64))
             keras_answers = kept["keras_answers"]
@@ -335,7 +343,7 @@ def main() -> int:
     say("Drawing digits with what was read")
     picture = output / "digits.png"
     drawn = draw(data, answers.argmax(1), picture)
-    print(f"      {os.path.relpath(picture)}" if drawn else "      no picture: Pillow is not available here")
+    print(f"      {picture}" if drawn else "      no picture: Pillow is not available here")
     if not agrees:
         print(f"edgecnn differs from Keras by more than {TOLERANCE}: this is a bug, please report it", file=sys.stderr)
     return 0 if agrees else 1

@@ -1,91 +1,165 @@
-"""What batch normalisations, products and sums with constants have in common: y = x * scale + shift for each channel,
-and how a convolution before or after takes that in. Computed in float64, rounded once."""
+"""What batch normalisations, products and sums with constants have in common: y = activation(x * scale + shift), channel by
+channel, and how a convolution or dense layer before or after takes that in. Computed in float64, rounded to float32 once.
+
+Where rounding would overflow, or a value is NaN or infinite from the start, the node stays as it is: the product of such a
+weight with an input is not what the node would have given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgecnn.graph import Constant, Graph, Node
-from edgecnn.graph.operators import effective_kernel, resolve_pads
-from edgecnn.graph.rewrite import Patch, merged_layers, only_reader
+from edgecnn.graph.operators import effective_kernel, ints, resolve_pads
+from edgecnn.graph.reference import values_of
+from edgecnn.graph.rewrite import Patch, fresh_name, merged_layers, only_reader
 
 Array = np.ndarray[Any, Any]
 PRODUCTS = ("conv2d", "depthwise_conv2d", "dense")
 
-Affine = Callable[[Graph, Node], tuple[str, Array | None, Array | None] | None]
-"""From a node to (input tensor, scale or None for ones, shift or None for zeros), float64 of shape (C,); None if it is not
-of the kind."""
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """What a node does to its input before its activation.
+
+    Attributes:
+        x: the input tensor.
+        scale, shift: float64, shape (C,); None for ones, and for zeros.
+    """
+
+    x: str
+    scale: Array | None
+    shift: Array | None
 
 
-def fold_affine(graph: Graph, affine: Affine) -> Iterator[Patch]:
+Recognise = Callable[[Graph, Node], Affine | None]
+"""From a node to what it does; None if it is not of the kind sought."""
+
+
+def batch_normalization(graph: Graph, node: Node) -> Affine | None:
+    """A batch normalisation. Source: Ioffe & Szegedy 2015, Algorithm 2."""
+    if node.operator != "batch_normalization":
+        return None
+    gamma, beta, mean, variance = (values_of(graph.constants[name]) for name in node.inputs[1:])
+    with np.errstate(all="ignore"):
+        scale = gamma / np.sqrt(variance + float(node.attributes["epsilon"]))  # type: ignore[arg-type]
+        return Affine(node.inputs[0], scale, beta - mean * scale)
+
+
+def constant_scale(graph: Graph, node: Node) -> Affine | None:
+    """A product with a constant: one value for all, or one for each channel."""
+    found = _constant_operand(graph, node) if node.operator == "multiply" else None
+    return None if found is None else Affine(found[0], found[1], None)
+
+
+def constant_shift(graph: Graph, node: Node) -> Affine | None:
+    """A sum with a constant: one value for all, or one for each channel."""
+    found = _constant_operand(graph, node) if node.operator == "add" else None
+    return None if found is None else Affine(found[0], None, found[1])
+
+
+def _constant_operand(graph: Graph, node: Node) -> tuple[str, Array] | None:
+    """(tensor, constant of shape (C,)) of a sum or product with one value for all channels, or one for each."""
+    for x, c in (node.inputs, node.inputs[::-1]):
+        if c not in graph.constants or x in graph.constants:
+            continue
+        values, channels = values_of(graph.constants[c]), graph.shape(x)[-1]
+        if channels is not None and (values.size == 1 or values.shape[-1] == values.size == channels):
+            return x, np.broadcast_to(values.reshape(-1), (channels,))
+    return None
+
+
+def fold_affine(graph: Graph, recognise: Recognise) -> Iterator[Patch]:
     """Patches that move affine nodes into the product before them, or else into the one after."""
     for node in graph.nodes:
-        found = affine(graph, node)
-        if found is None:
+        affine = recognise(graph, node)
+        if affine is None:
             continue
-        x, scale, shift = found
-        before = graph.producers.get(x)
+        patch = None
+        before = graph.producers.get(affine.x)
         if before is not None and _takes_after(graph, before):
-            yield _into_producer(graph, before, node, scale, shift)
-            continue
-        after = only_reader(graph, node.output)
-        if after is not None and _takes_before(graph, node, after, shift):
-            yield _into_reader(graph, node, after, x, scale, shift)
+            patch = _into_producer(graph, before, node, affine)
+        else:
+            after = only_reader(graph, node.output)
+            if after is not None and _takes_before(graph, node, after, affine):
+                patch = _into_reader(graph, node, after, affine)
+        if patch is not None and are_finite(patch.constants):
+            yield patch
 
 
-def _linear(node: Node) -> bool:
+def linear(node: Node) -> bool:
+    """Whether an operator that can end in an activation ends in none."""
     return node.attributes["activation"] == "linear"
+
+
+def are_finite(constants: tuple[Constant, ...]) -> bool:
+    """Whether no value is NaN or infinite."""
+    return all(np.isfinite(constant.array).all() for constant in constants)
+
+
+def rounded(graph: Graph, name: str, values: Array, encoding: str = "float32") -> Constant:
+    """A new float32 constant; too large values become infinite."""
+    with np.errstate(all="ignore"):
+        return Constant(fresh_name(graph, name), np.ascontiguousarray(values, np.float32), encoding)
 
 
 def _takes_after(graph: Graph, node: Node) -> bool:
     """Whether a node can take in a scale and shift of its output."""
     return (
         node.operator in PRODUCTS
-        and _linear(node)
+        and linear(node)
         and only_reader(graph, node.output) is not None
         and not (node.operator != "depthwise_conv2d" and node.input("residual"))
         and graph.constants[node.input("weights")].quantization is None
     )
 
 
-def _takes_before(graph: Graph, node: Node, after: Node, shift: Array | None) -> bool:
-    """Whether a product can take in a scale and shift of its input, x. Padding is zero after the shift, so that only a
-    pure scale may pass where there is any."""
-    if after.operator not in PRODUCTS or after.inputs[0] != node.output or not _linear(node):
+def _takes_before(graph: Graph, node: Node, after: Node, affine: Affine) -> bool:
+    """Whether a product can take in a scale and shift of its input. Padding is zero after the shift, so that only a pure
+    scale may pass where there is any."""
+    if after.operator not in PRODUCTS or after.inputs[0] != node.output or not linear(node):
         return False
-    if graph.constants[after.input("weights")].quantization is not None or node.output in after.inputs[1:]:
+    if graph.constants[after.input("weights")].quantization is not None:
         return False
-    if shift is None or after.operator == "dense":
+    if affine.shift is None or after.operator == "dense":
         return True
-    rows, columns = graph.shape(after.input("weights"))[:2]
-    kernel = effective_kernel((rows or 1, columns or 1), after.attributes["dilations"])  # type: ignore[arg-type]
-    size = graph.shape(node.output)[1:3]
-    if None in size:
+    rows, columns = graph.constants[after.input("weights")].shape[:2]
+    kernel = effective_kernel((rows, columns), ints(after.attributes, "dilations"))
+    height, width = graph.shape(node.output)[1:3]
+    if height is None or width is None:
         return after.attributes["padding"] == "explicit" and after.attributes["pads"] == (0, 0, 0, 0)
-    return not any(resolve_pads(after.attributes, size, kernel))  # type: ignore[arg-type]
+    return not any(resolve_pads(after.attributes, (height, width), kernel))
 
 
-def _into_producer(graph: Graph, before: Node, node: Node, scale: Array | None, shift: Array | None) -> Patch:
+def _bias(graph: Graph, node: Node) -> tuple[Array, str]:
+    """A product's bias, zeros if it has none, and how the file stores it."""
+    name = node.input("bias")
+    if name:
+        return values_of(graph.constants[name]), graph.constants[name].encoding
+    return np.zeros(graph.shape(node.output)[-1] or 0), "float32"
+
+
+def _into_producer(graph: Graph, before: Node, node: Node, affine: Affine) -> Patch:
     """product -> affine  =>  product with w' = w * scale, b' = b * scale + shift, ending in the affine node's activation."""
     weights = graph.constants[before.input("weights")]
-    bias = before.input("bias")
+    bias, bias_encoding = _bias(graph, before)
     inputs, constants = list(before.inputs), []
-    offset: Array = np.zeros(graph.shape(before.output)[-1] or 0)
-    if bias:
-        offset = graph.constants[bias].array.astype(np.float64)
-    if scale is not None:
-        offset = offset * scale
-        last = scale.reshape(weights.shape[2:]) if before.operator == "depthwise_conv2d" else scale
-        constants.append(_constant(f"{node.name}/folded weights", weights.array.astype(np.float64) * last, weights))
-        inputs[1] = constants[-1].name
-    if shift is not None:
-        offset = offset + shift
-    if bias or shift is not None:
-        constants.append(_constant(f"{node.name}/folded bias", offset, weights))
+    with np.errstate(all="ignore"):
+        if affine.scale is not None:
+            bias = bias * affine.scale
+            # Output channel c * multiplier + m of a depthwise convolution belongs to weights [..., c, m].
+            last = weights.shape[2:] if before.operator == "depthwise_conv2d" else (-1,)
+            values = values_of(weights) * affine.scale.reshape(last)
+            constants.append(rounded(graph, f"{node.name}/folded weights", values, weights.encoding))
+            inputs[1] = constants[-1].name
+        if affine.shift is not None:
+            bias = bias + affine.shift
+    if before.input("bias") or affine.shift is not None:
+        constants.append(rounded(graph, f"{node.name}/folded bias", bias, bias_encoding))
         inputs[2] = constants[-1].name
     activation = {key: node.attributes[key] for key in ("activation", "activation_parameters")}
     merged = replace(
@@ -98,45 +172,38 @@ def _into_producer(graph: Graph, before: Node, node: Node, scale: Array | None, 
     return Patch((before.name, node.name), (merged,), constants=tuple(constants))
 
 
-def _into_reader(graph: Graph, node: Node, after: Node, x: str, scale: Array | None, shift: Array | None) -> Patch:
+def _into_reader(graph: Graph, node: Node, after: Node, affine: Affine) -> Patch:
     """affine -> product  =>  product with w' = scale * w, b' = b + sum of shift * w."""
     weights = graph.constants[after.input("weights")]
-    values = weights.array.astype(np.float64)
-    inputs, constants = list(after.inputs), []
-    if shift is not None:
-        bias = after.input("bias")
-        offset: Array = np.zeros(graph.shape(after.output)[-1] or 0)
-        if bias:
-            offset = graph.constants[bias].array.astype(np.float64)
-        constants.append(_constant(f"{node.name}/folded bias", offset + _response(after, values, shift), weights))
-        inputs[2] = constants[-1].name
-    if scale is not None:
-        constants.append(_constant(f"{node.name}/folded weights", values * _over_inputs(after, values, scale), weights))
-        inputs[1] = constants[-1].name
-    inputs[0] = x
+    values = values_of(weights)
+    inputs, constants = [affine.x, *after.inputs[1:]], []
+    with np.errstate(all="ignore"):
+        if affine.shift is not None:
+            bias, encoding = _bias(graph, after)
+            bias = bias + _response(after, values, affine.shift)
+            constants.append(rounded(graph, f"{node.name}/folded bias", bias, encoding))
+            inputs[2] = constants[-1].name
+        if affine.scale is not None:
+            scaled = values * _over_inputs(after, values, affine.scale)
+            constants.append(rounded(graph, f"{node.name}/folded weights", scaled, weights.encoding))
+            inputs[1] = constants[-1].name
     merged = replace(after, inputs=tuple(inputs), layers=merged_layers(node, after))
     return Patch((node.name, after.name), (merged,), constants=tuple(constants))
 
 
 def _over_inputs(node: Node, weights: Array, vector: Array) -> Array:
     """A vector over input channels in a shape that multiplies the weights."""
-    if node.operator == "dense":
+    if node.operator in ("dense", "depthwise_conv2d"):
         return vector[:, None]
-    if node.operator == "depthwise_conv2d":
-        return vector[:, None]
-    groups = int(node.attributes["groups"])  # type: ignore[call-overload]
     depth, filters = weights.shape[2:]
+    groups = len(vector) // depth
     # Filter f belongs to group f * groups // filters, which sees its own `depth` channels.
-    return np.repeat(vector.reshape(groups, depth).T, filters // groups, axis=1)
+    return np.asarray(np.repeat(vector.reshape(groups, depth).T, filters // groups, axis=1))
 
 
 def _response(node: Node, weights: Array, shift: Array) -> Array:
     """What the product gives for an input that is `shift` everywhere."""
     product = weights * _over_inputs(node, weights, shift)
     if node.operator == "depthwise_conv2d":
-        return product.sum(axis=(0, 1)).reshape(-1)
-    return product.sum(axis=tuple(range(product.ndim - 1)))
-
-
-def _constant(name: str, values: Array, like: Constant) -> Constant:
-    return Constant(name, np.ascontiguousarray(values, np.float32), like.encoding)
+        return np.asarray(product.sum(axis=(0, 1)).reshape(-1))
+    return np.asarray(product.sum(axis=tuple(range(product.ndim - 1))))

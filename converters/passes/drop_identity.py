@@ -16,12 +16,16 @@ from edgecnn.graph.rewrite import Patch
 def drop_identity(graph: Graph) -> Iterator[Patch]:
     """See the module."""
     given = {port.tensor for port in graph.inputs}
+    same_as: dict[str, str] = {}
     for node in graph.nodes:
-        if _does_nothing(graph, node):
-            x, y = node.inputs[0], node.output
-            if y in graph.output_tensors and x in given:
-                continue
-            yield Patch((node.name,), redirect={y: x})
+        if not _does_nothing(graph, node):
+            continue
+        x, y = node.inputs[0], node.output
+        source = same_as.get(x, x)
+        if source in given and y in graph.output_tensors:
+            continue
+        same_as[y] = source
+        yield Patch((node.name,), redirect={y: x})
 
 
 def _does_nothing(graph: Graph, node: Node) -> bool:

@@ -3,7 +3,7 @@
     conv(x) -> add(., r) -> activation  =>  conv(x, residual r) ending in the activation     (dense likewise)
 
 Where both operands are such convolutions, the one that runs last takes the other's output as its residual. The merged node
-stands where the sum stood, when both operands are there.
+stands where the sum stood, when both operands are there. A sum that broadcasts, or that doubles one tensor, stays.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ def fuse_residual(graph: Graph) -> Iterator[Patch]:
     """See the module."""
     position = {node.name: index for index, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        if node.operator != "add" or node.inputs[0] == node.inputs[1]:
+        if node.operator != "add":
             continue
-        shape = graph.shape(node.output)
+        if graph.shape(node.inputs[0]) != graph.shape(node.inputs[1]):
+            continue
         found: list[tuple[int, Node, str]] = []
         for name, other in (node.inputs, node.inputs[::-1]):
             before = graph.producers.get(name)
-            if before is not None and graph.shape(other) == shape and other in graph.tensors and _takes(graph, before):
+            if before is not None and other in graph.tensors and _takes(graph, before):
                 found.append((position[before.name], before, other))
         if not found:
             continue
@@ -37,9 +38,7 @@ def fuse_residual(graph: Graph) -> Iterator[Patch]:
             attributes={**before.attributes, **node.attributes},
             layers=merged_layers(before, node),
         )
-        # What makes the residual must not change its output under this patch.
-        relies = [graph.producers[residual].name] if residual in graph.producers else []
-        yield Patch((before.name, node.name), (merged,), tuple(relies))
+        yield Patch((before.name, node.name), (merged,))
 
 
 def _takes(graph: Graph, node: Node) -> bool:

@@ -1,4 +1,8 @@
-"""The order of the passes, and why each stands before the next."""
+"""The order of the passes, and why each stands before the next.
+
+Now and then a later pass makes work for an earlier one (padding -> normalisation -> convolution: the padding is absorbed
+once the normalisation is folded), so the whole row is gone through until nothing more is found.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,33 @@ from edgecnn.converters.passes.fold_scale import fold_scale
 from edgecnn.converters.passes.fuse_activation import fuse_activation
 from edgecnn.converters.passes.fuse_bias import fuse_bias
 from edgecnn.converters.passes.fuse_residual import fuse_residual
+from edgecnn.converters.passes.merge_reshapes import merge_reshapes
+from edgecnn.converters.passes.merge_scale_and_shift import merge_scale_and_shift
 from edgecnn.converters.passes.remove_dead_nodes import remove_dead_nodes
 from edgecnn.converters.passes.share_constants import share_constants
+from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
-from edgecnn.graph.rewrite import Pass, TraceRow, run_pass
+from edgecnn.graph.rewrite import SPARE_ROUNDS, Pass, TraceRow, run_pass
 
 PASSES: tuple[Pass, ...] = (
     # A node without use is a reader too, and would keep its input from being folded into.
     remove_dead_nodes,
     # Neighbours must meet: a dropout between a convolution and its normalisation would hide them from each other.
     drop_identity,
-    # Padding first: a shift may only pass into a convolution whose padding is known.
+    # Shapes before values: these passes look at neighbours only, and are quick where they find nothing.
+    merge_reshapes,
+    # Padding before the foldings: a shift may only pass into a convolution whose padding is known.
     absorb_zero_padding,
-    # Normalisations before single scales and shifts: they are both, and leave a bias that these add to.
+    # One scale and shift in place of several: the two halves of a Rescaling go into a convolution together or not at all.
+    merge_scale_and_shift,
+    # Once no two of their nodes touch, the three foldings do not depend on each other's order.
     fold_batch_normalization,
     fold_scale,
     fuse_bias,
-    # The sum before the activation: a convolution that ends in an activation can no longer take a residual.
+    # Sums after biases: what is left of them adds two tensors. Sums before activations: a convolution that ends in an
+    # activation can no longer take a residual.
     fuse_residual,
+    # Activations last of what changes nodes: a scale behind one could not be folded.
     fuse_activation,
     # Folding makes new constants; equal ones are looked for when all are there.
     share_constants,
@@ -34,10 +47,19 @@ PASSES: tuple[Pass, ...] = (
 
 
 def run(graph: Graph) -> tuple[Graph, tuple[TraceRow, ...]]:
-    """The graph after all passes, and what each did."""
+    """The graph after all passes, and what each did.
+
+    Raises:
+        GraphError: the graph breaks a rule, or a pass breaks one; the message then names the pass.
+    """
     graph.check()
     trace: list[TraceRow] = []
-    for rewrite in PASSES:
-        graph, rows = run_pass(graph, rewrite)
-        trace += rows
-    return graph, tuple(trace)
+    rounds = len(graph.nodes) + SPARE_ROUNDS
+    for _ in range(rounds):
+        found = len(trace)
+        for rewrite in PASSES:
+            graph, rows = run_pass(graph, rewrite)
+            trace += rows
+        if len(trace) == found:
+            return graph, tuple(trace)
+    raise GraphError(f"the passes find no end after {rounds} rounds: they undo each other's work")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from fractions import Fraction
+import math
 
 from edgecnn.cli.command import Answer, Command
 from edgecnn.cli.progress import progress
 
 
 def _number(text: str) -> float:
-    """A number, also as a fraction ("1/255")."""
+    """A number, also as a fraction ("1/255", "1/127.5")."""
+    above, slash, below = text.partition("/")
     try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0.5 or 1/255") from error
+        number = float(above) / (float(below) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 0.5 or 1/255")
+    return number
 
 
 def _count(text: str) -> int:

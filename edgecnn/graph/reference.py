@@ -1,7 +1,7 @@
 """The meaning of every operator, in plain NumPy: what kernels, passes and backends are held against.
 
 Written to be obviously right, not fast. It computes in float64 unless told otherwise, so that its own rounding is far below
-a float32 kernel's. NaN and infinities go through as numbers do.
+a float32 kernel's. NaN and infinities go through as numbers do: a NaN wins every maximum that it takes part in.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _softplus(x: Array) -> Array:
 
 
 def _gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
 def _sigmoid(x: Array) -> Array:

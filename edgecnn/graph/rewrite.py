@@ -8,25 +8,25 @@ from dataclasses import dataclass, field, replace
 from edgecnn.errors import GraphError
 from edgecnn.graph.graph import Constant, Graph, Node, Port, Tensor
 
-MOST_ROUNDS = 1000
-"""A pass that still finds something after so many rounds undoes its own work."""
+SPARE_ROUNDS = 8
+"""Rounds that a pass may take beyond one a node: each patch that removes more than it adds leaves a node less, so that a
+pass that goes on longer undoes its own work."""
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One change, complete in itself.
+    """One change, complete in itself: every tensor that is there after it has the value that it had before.
 
     Attributes:
-        remove: names of nodes that go.
+        remove: names of nodes that go, at least one.
         add: nodes that come, in order, in the place of the last removed one.
-        relies: names of further nodes that the change takes for granted: no other patch of the round may touch them.
-        tensors, constants: new ones.
-        redirect: tensors that are no longer read, and what is read instead, by nodes and public outputs alike.
+        tensors, constants: new ones, under names that are not taken (see `fresh_name`).
+        redirect: tensors that are no longer read, and what is read instead, by nodes and public outputs alike. Public
+            inputs stay as they are.
     """
 
     remove: tuple[str, ...]
     add: tuple[Node, ...] = ()
-    relies: tuple[str, ...] = ()
     tensors: tuple[Tensor, ...] = ()
     constants: tuple[Constant, ...] = ()
     redirect: Mapping[str, str] = field(default_factory=dict)
@@ -49,8 +49,10 @@ class TraceRow:
 def apply(graph: Graph, patches: Sequence[Patch]) -> Graph:
     """The graph after patches that touch different nodes; tensors and constants that nobody uses are left out.
 
+    Takes time in proportion to the graph, however many patches there are.
+
     Raises:
-        GraphError: the result breaks a rule.
+        GraphError: a patch does not fit the graph, or the result breaks a rule.
     """
     position = {node.name: index for index, node in enumerate(graph.nodes)}
     gone: set[str] = set()
@@ -65,12 +67,25 @@ def apply(graph: Graph, patches: Sequence[Patch]) -> Graph:
         gone.update(patch.remove)
         coming.setdefault(max(position[name] for name in patch.remove), []).extend(patch.add)
         redirect.update(patch.redirect)
+        for name in (*(tensor.name for tensor in patch.tensors), *(constant.name for constant in patch.constants)):
+            if name in tensors or name in constants:
+                raise GraphError(f"a patch brings {name!r}, a name that is taken")
         tensors.update({tensor.name: tensor for tensor in patch.tensors})
         constants.update({constant.name: constant for constant in patch.constants})
 
+    final: dict[str, str] = {}
+
     def follow(name: str) -> str:
-        while name in redirect:
+        if name not in redirect:
+            return name
+        passed: dict[str, None] = {}
+        while name in redirect and name not in final:
+            if name in passed:
+                raise GraphError(f"patches redirect {', '.join(map(repr, passed))} in a circle")
+            passed[name] = None
             name = redirect[name]
+        name = final.get(name, name)
+        final.update(dict.fromkeys(passed, name))
         return name
 
     nodes: list[Node] = []
@@ -88,6 +103,10 @@ def apply(graph: Graph, patches: Sequence[Patch]) -> Graph:
         tensors={name: tensor for name, tensor in tensors.items() if name in made},
         constants={name: constant for name, constant in constants.items() if name in read},
     )
+    for old, new in zip(graph.outputs, result.outputs, strict=True):
+        if new.tensor in result.tensors and result.shape(new.tensor) != graph.shape(old.tensor):
+            shapes = f"{graph.shape(old.tensor)} to {result.shape(new.tensor)}"
+            raise GraphError(f"output {old.name!r} changes its shape from {shapes}")
     result.check()
     return result
 
@@ -100,13 +119,13 @@ def run_pass(graph: Graph, rewrite: Pass) -> tuple[Graph, list[TraceRow]]:
     """
     name = rewrite.__name__
     trace: list[TraceRow] = []
-    for _ in range(MOST_ROUNDS):
+    rounds = len(graph.nodes) + SPARE_ROUNDS
+    for _ in range(rounds):
         touched: set[str] = set()
         patches: list[Patch] = []
         for patch in rewrite(graph):
-            nodes = {*patch.remove, *patch.relies}
-            if not nodes & touched:
-                touched |= nodes
+            if touched.isdisjoint(patch.remove):
+                touched.update(patch.remove)
                 patches.append(patch)
         if not patches:
             return graph, trace
@@ -118,13 +137,21 @@ def run_pass(graph: Graph, rewrite: Pass) -> tuple[Graph, list[TraceRow]]:
             graph = apply(graph, patches)
         except GraphError as error:
             raise GraphError(f"pass {name}: {error}") from error
-    raise GraphError(f"pass {name}: finds no end after {MOST_ROUNDS} rounds")
+    raise GraphError(f"pass {name}: finds no end after {rounds} rounds")
 
 
 def only_reader(graph: Graph, tensor: str) -> Node | None:
     """The node that alone reads a tensor; None if there are others, none, or a public output shows it."""
     readers = graph.readers[tensor]
     return readers[0] if len(readers) == 1 and tensor not in graph.output_tensors else None
+
+
+def fresh_name(graph: Graph, wanted: str) -> str:
+    """A name for a new tensor or constant: the wanted one, with a number where it is taken."""
+    name, number = wanted, 2
+    while name in graph.tensors or name in graph.constants:
+        name, number = f"{wanted} {number}", number + 1
+    return name
 
 
 def merged_layers(*nodes: Node) -> tuple[str, ...]:

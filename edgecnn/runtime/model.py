@@ -162,7 +162,7 @@ class Model:
     def labels(self) -> tuple[str, ...] | None:
         """Names of the classes, if the file has them."""
         labels = self._graph.metadata.get("labels")
-        return tuple(labels) if labels else None
+        return tuple(map(str, labels)) if isinstance(labels, list) and labels else None
 
     @property
     def macs(self) -> int | None:

@@ -33,11 +33,13 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
     """
     source = Path(path)
     try:
-        loaded = np.load(source, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _name_single(source, loaded, names)
-        with loaded:
-            return _pick(source, loaded, names)
+        # Opened here: np.load leaves a file that it opened and could not read to the garbage collector.
+        with open(source, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return _name_single(source, loaded, names)
+            with loaded:
+                return _pick(source, loaded, names)
     except FileNotFoundError as error:
         raise DataFileError(f"{source}: no such file") from error
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
@@ -102,7 +104,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], over
     try:
         with open(beside, "xb") as file:
             if target.suffix.lower() == ".npy":
-                np.save(file, *arrays.values())
+                np.save(file, next(iter(arrays.values())))
             else:
                 _save_archive(file, arrays)
             file.flush()

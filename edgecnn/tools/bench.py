@@ -116,10 +116,11 @@ class Benchmark:
         lines = [
             f"{printable(self.path)}: batch of {self.batch}, {count_text(self.macs)} MACs an image, {self.instruction_set}",
             table(header, rows, "r" * len(header)),
-            f"memory: weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}; "
-            f"this process at its peak {size_text(self.peak_memory)}",
+            f"memory: weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}",
+            f"this process at its peak: {size_text(self.peak_memory)}",
+            *(f"warning: {warning}" for warning in self.warnings),
         ]
-        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+        return "\n".join(lines)
 
 
 def bench(
@@ -154,10 +155,11 @@ def bench(
         model = load(path, threads=count)
         load_ms = 1e3 * (time.perf_counter() - started)
         images = _random_images(model, batch)
-        tell(f"timing {model.threads} thread{'s' if model.threads != 1 else ''}")
+        name = f"{model.threads} thread{'s' if model.threads != 1 else ''}"
+        tell(f"timing {name}")
         times = _times(model, images, runs, seconds)
         timings.append(_timing(model, batch, load_ms, times))
-        warnings += [f"{model.threads} threads: {text}" for text in _unsteady(times[1:])]
+        warnings += [f"{name}: {text}" for text in _unsteady(times[1:])]
     most = max(timing.threads for timing in timings)
     if most > available():
         warnings.append(f"{most} threads share {available()} cores")

@@ -92,6 +92,7 @@ def read_image(path: str | os.PathLike[str], shape: Sequence[int | None]) -> Arr
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source) as picture:
+                picture.load()
                 if picture.mode[0] in "IF":
                     raise InputError(
                         f"{source}: its values have more than 8 bits (mode {picture.mode}); save it with 8, or as .npy"

@@ -80,23 +80,17 @@ class Inspection:
         return asdict(self)
 
     def __str__(self) -> str:
-        memory = None if self.arena_memory is None else (self.weight_memory or 0) + self.arena_memory
+        version = ".".join(map(str, self.version))
         parts = [
-            f"{printable(self.path)}: {printable(self.name)}, {size_text(self.size)}, format "
-            f"{self.version[0]}.{self.version[1]}",
+            f"{printable(self.path)}: {printable(self.name)}, {size_text(self.size)}, format {version}",
             *(f"input   {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.inputs),
             *(f"output  {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.outputs),
             "",
             self._node_table(),
             "",
-            f"{len(self.nodes)} nodes, {self.parameters:,} parameters ({100 * self.sparsity:.1f} % zero), "
-            f"{count_text(self.macs)} MACs for one image",
-            f"peak memory on this CPU for one image: {size_text(memory)}"
-            + (
-                ""
-                if memory is None
-                else f" (weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)})"
-            ),
+            f"{len(self.nodes)} nodes, {count_text(self.macs)} MACs for one image",
+            f"{self.parameters:,} parameters, {100 * self.sparsity:.1f} % of them zero",
+            f"peak memory on this CPU for one image: {self._memory_text()}",
             "",
             *((self._encoding_table(), "") if self.encodings else ()),
             table(
@@ -108,6 +102,12 @@ class Inspection:
         if self.metadata:
             parts += ["", "metadata", *(f"  {printable(key)}: {_value(value)}" for key, value in self.metadata.items())]
         return "\n".join(parts)
+
+    def _memory_text(self) -> str:
+        if self.weight_memory is None or self.arena_memory is None:
+            return "unknown until the image's size is"
+        parts = f"weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}"
+        return f"{size_text(self.weight_memory + self.arena_memory)} ({parts})"
 
     def _node_table(self) -> str:
         rows = [

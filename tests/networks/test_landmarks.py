@@ -67,7 +67,9 @@ def randomise(model: object, seed: int) -> None:
         if type(layer).__name__ == "BatchNormalization":
             layer.set_weights(
                 [
-                    rng.uniform(0.5, 1.5, w.shape) if "gamma" in v.name or "variance" in v.name else rng.normal(0, 0.2, w.shape)
+                    rng.uniform(0.5, 1.5, w.shape)
+                    if "gamma" in v.name or "variance" in v.name
+                    else rng.normal(0, 0.2, w.shape)
                     for v, w in zip(layer.weights, layer.get_weights(), strict=True)
                 ]
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from child_process import answer
 
 import edgecnn
 from edgecnn.format import encode, write
@@ -257,10 +258,6 @@ def test_many_threads_may_call_one_model(model: edgecnn.Model) -> None:
     assert not wrong
 
 
-def _child(model: edgecnn.Model, x: np.ndarray, queue: multiprocessing.Queue[bytes]) -> None:
-    queue.put(model(x).tobytes())
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_model_works_in_a_child_process(method: str, model: edgecnn.Model, x: np.ndarray) -> None:
@@ -269,7 +266,7 @@ def test_a_model_works_in_a_child_process(method: str, model: edgecnn.Model, x: 
     expected = model(x[:1]).tobytes()  # a parallel region in the parent: what makes a fork dangerous
     context = multiprocessing.get_context(method)
     queue = context.Queue()
-    child = context.Process(target=_child, args=(model, x[:1], queue), daemon=True)
+    child = context.Process(target=answer, args=(model, x[:1], queue), daemon=True)
     child.start()
     try:
         assert queue.get(timeout=60) == expected

@@ -3,7 +3,7 @@
 M: output pixels, N: filters, K: taps of the window x input channels. The pixels are cut into blocks; for each block a table
 of pointers says where every (tap, pixel) of the input lies (a row of zeros for the padding), so that nothing is copied.
 Inputs of few channels are gathered into rows of K values instead. For each panel of packed weights, and each slice of K
-small enough to stay cached, the tiles walk the block's pixels.
+the tiles walk the block's pixels.
 
 Source of the pointer table: Dukhan 2019 (arXiv 1907.02129), section 3.
 """
@@ -23,9 +23,10 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.kernels.packing import pack_panels
 
-# A slice of a panel's weights stays in the second-level cache (256 KiB on the smallest CPUs we aim at, 1 MiB and more on
-# most) together with the pixels of a block.
-cdef size_t SLICE_BYTES = 192 * 1024
+# Long sums are cut into slices that are summed alone and then added up: the error of a sum of n terms grows with the
+# slice's length and the number of slices, not with n (Higham 2002, section 4.2). The weights of a slice (64 KiB for the
+# widest panel) also stay in the second-level cache while the block's pixels pass.
+cdef size_t SLICE = 256
 cdef size_t BLOCK_BYTES = 96 * 1024
 cdef size_t MAX_BLOCK = 512
 # Below this many channels a tap is too short a run for the tile's loop.
@@ -299,8 +300,9 @@ cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple stride
 
     widest = max(panel.vectors for panel in panels)
     width = widest * instruction_set.lanes
-    a.slice_taps = max(<size_t>1, SLICE_BYTES // (a.depth * width * 4))
-    a.slice_depth = max(<size_t>16, SLICE_BYTES // (width * 4))
+    # Slices of about equal length: none is left over.
+    a.slice_taps = divide_up(a.taps, divide_up(a.taps * a.depth, SLICE)) if a.depth <= SLICE else 1
+    a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
     # Neighbouring pixels share most of their windows: what a block touches grows with rows of the kernel, not with taps.
     most = BLOCK_BYTES // (4 * (a.pitch if a.gathered else a.depth * min(<size_t>kernel[0], a.taps)))
     a.heavy = a.panels >= 8 and packed.nbytes > 4 * a.window.out_height * a.window.out_width * k

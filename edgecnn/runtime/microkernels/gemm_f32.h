@@ -34,7 +34,7 @@ EC_INLINE void gemm_tile(const int ROWS, const int VECTORS, const ec_panel *p, c
         }
     } else {
         EC_UNROLL for (int m = 0; m < ROWS; m++) {
-            EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] = load_columns(out[m] + column, v, columns);
+            EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] = vsplat(0.0f);
         }
     }
     const float *w = p->weights;
@@ -48,6 +48,11 @@ EC_INLINE void gemm_tile(const int ROWS, const int VECTORS, const ec_panel *p, c
                 vfloat x = vsplat(row[m][k]);
                 EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] += x * weights[v];
             }
+        }
+    }
+    if (!p->start) {
+        EC_UNROLL for (int m = 0; m < ROWS; m++) {
+            EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] += load_columns(out[m] + column, v, columns);
         }
     }
     vfloat low = vsplat(p->low), high = vsplat(p->high);

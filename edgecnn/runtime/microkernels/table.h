@@ -26,7 +26,7 @@ typedef struct {
 /* What the tiles of one panel of packed weights share. */
 typedef struct {
     const float *weights; /* [taps * depth][vectors * lanes]: a row for each k */
-    const float *start; /* [vectors * lanes]: the biases; NULL: the sum goes on from what `out` holds */
+    const float *start; /* [vectors * lanes]: the biases; NULL: the sum is added to what `out` holds */
     size_t taps, depth; /* k runs over taps x depth */
     size_t skip;        /* floats that every pointer of `a` is moved ahead */
     size_t pitch;       /* pointers in `a` from one tap to the next */
@@ -37,8 +37,8 @@ typedef struct {
 /* One register tile: for each of its rows m and columns n
        out[m][column + n] = clamp(start[n] + residual[m][column + n] + sum over t, k of a[t * pitch + m][skip + k] * weights[t * depth + k][n])
    a: a pointer for each tap and row, to at least skip + depth floats; out: a pointer for each row; residual: the same, or
-   NULL; it may be `out` itself. The sum runs in the order of k, whatever the tile and however it is cut along k, so that
-   an output's bits do not depend on the cut. */
+   NULL; it may be `out` itself. The sum runs in the order of k, whatever the tile, so that an output's bits do not depend on
+   how pixels and filters are cut into tiles. */
 typedef void (*ec_gemm)(const ec_panel *, const float *const *a, float *const *out, const float *const *residual, size_t column);
 
 /* A window (convolution or pooling) over the rows and columns of one image. */

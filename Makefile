@@ -1,0 +1,131 @@
+# Every target does its own set-up, says what it does, and works again when run twice.
+#
+#   make PYTHON=python3.12 test    another Python (3.11 or newer)
+#   make VENV=/tmp/venv test       another place for the virtual environment
+#
+# The project is installed as users get it, not in editable mode: what is tested is what is shipped.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := pyproject.toml setup.py $(shell find edgecnn converters -type f \
+	\( -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \))
+
+# Modules of a checkout must not stand in for the installed ones.
+unexport PYTHONPATH PYTHONHOME
+
+# A copied or broken environment is made anew: its scripts name the place where it was made.
+ifneq ($(shell cat $(VENV)/.created 2>/dev/null && $(BIN)/python -c 'print("works")' 2>/dev/null),$(abspath $(VENV)) works)
+$(shell rm -f $(VENV)/.created)
+endif
+
+define CHECK_MACHINE
+import sys
+name = sys.executable or "python3"
+if sys.version_info < (3, 11):
+    sys.exit("%s is Python %s; edgecnn needs 3.11 or newer: make PYTHON=python3.12 ..." % (name, sys.version.split()[0]))
+try:
+    import ensurepip, pathlib, shutil, sysconfig, venv
+except ImportError:
+    sys.exit(name + " cannot make virtual environments; install that (Debian, Ubuntu: apt install python3-venv)")
+if not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists():
+    sys.exit(name + " has no C headers; install them (Debian, Ubuntu: apt install python3-dev)")
+if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    sys.exit("there is no C compiler; install one (Debian, Ubuntu: apt install gcc; macOS: xcode-select --install)")
+endef
+export CHECK_MACHINE
+
+define TEST_REQUIREMENTS
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print("\n".join(tomllib.load(file)["project"]["optional-dependencies"]["test"]))
+endef
+export TEST_REQUIREMENTS
+
+# $(call say,step,text without commas)
+say = @echo "$(if $(STEPS),[$(1)/$(STEPS)] )$(2)"
+
+# Refuses to remove a folder that is no virtual environment.
+REMOVE_VENV = if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
+	echo "$(VENV) is no virtual environment; remove it, or name another place with VENV=..." >&2; exit 1; fi; rm -rf "$(VENV)"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench lint types debug clean
+
+help:
+	@echo "make demo    train a small CNN on handwritten digits, convert it, classify with edgecnn, compare"
+	@echo "make test    run the tests"
+	@echo "make bench   measure the demo's network"
+	@echo "make lint    ruff and cython-lint"
+	@echo "make types   mypy"
+	@echo "make debug   run the tests on a build with bounds checks and assertions"
+	@echo "make clean   remove everything that these made"
+
+demo: STEPS := 8
+demo: $(VENV)/.project $(VENV)/.demo
+	@$(BIN)/python examples/digits_demo.py --first-step 4
+
+test: STEPS := 4
+test: $(VENV)/.project $(VENV)/.test
+	$(call say,4,Running the tests)
+	@$(BIN)/pytest -q -n 2
+
+bench: $(VENV)/.project
+	@test -e examples/output/model.ecnn || $(MAKE) --no-print-directory demo
+	@$(BIN)/edgecnn bench examples/output/model.ecnn
+
+lint: $(VENV)/.lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@PATH="$(abspath $(BIN)):$$PATH" cython-lint --max-line-length=120 edgecnn
+
+types: $(VENV)/.lint $(VENV)/.project
+	@$(BIN)/mypy
+
+debug: $(VENV)/.created $(VENV)/.test
+	@echo "Building with bounds checks and assertions"
+	@rm -rf build $(VENV)/.project
+	@EDGECNN_DEBUG=1 $(PIP) install .
+	@rm -rf build
+	@$(BIN)/pytest -q -n 2
+
+clean:
+	@$(REMOVE_VENV)
+	rm -rf build dist edgecnn.egg-info examples/output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find edgecnn converters tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c "$$CHECK_MACHINE"
+	$(call say,1,Creating a virtual environment in $(VENV))
+	@$(REMOVE_VENV)
+	@$(PYTHON) -m venv "$(VENV)"
+	@echo "$(abspath $(VENV))" > $@
+
+# build/lib may hold modules that have gone from the sources; the objects beside it stay good.
+$(VENV)/.project: $(VENV)/.created $(SOURCES)
+	$(call say,2,Building and installing edgecnn: its C kernels are compiled for each instruction set)
+	@rm -rf build/lib* build/bdist*
+	@$(PIP) install .
+	@touch $@
+
+# What has no wheel for this machine is left out; the demo then says so.
+$(VENV)/.demo: $(VENV)/.created examples/requirements.txt
+	$(call say,3,Installing TensorFlow and LiteRT and scikit-learn and Pillow to compare with (large downloads))
+	@all=yes; while read -r requirement; do \
+		$(PIP) install --only-binary :all: "$$requirement" > $(VENV)/pip.log 2>&1 || { all=no; \
+			echo "      not available here: $${requirement%%>*} ($$(tail -n 1 $(VENV)/pip.log))"; }; \
+	done < examples/requirements.txt; if [ $$all = yes ]; then touch $@; fi
+
+$(VENV)/.test: $(VENV)/.created pyproject.toml
+	$(call say,3,Installing pytest and hypothesis and TensorFlow to compare with (large downloads))
+	@$(BIN)/python -c "$$TEST_REQUIREMENTS" > $(VENV)/test-requirements.txt
+	@$(PIP) install -r $(VENV)/test-requirements.txt
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.created
+	@echo "Installing ruff, cython-lint and mypy"
+	@$(PIP) install ruff cython-lint mypy
+	@touch $@

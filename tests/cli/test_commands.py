@@ -1,0 +1,376 @@
+"""What every command keeps to: help, one JSON record, exit codes, one readable line, no file lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_models import convolution, mean_classifier, save
+
+from edgecnn import cli
+from edgecnn.cli import COMMANDS, convert_main, main
+from edgecnn.cli.command import Answer, Command
+
+NAMES = [command.name for command in COMMANDS]
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits.h5"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with model.h5, model.ecnn (mean of each channel) and x.npy for it."""
+    (tmp_path / "model.h5").write_bytes(DIGITS.read_bytes())
+    save(mean_classifier(metadata={"labels": ["red", "green", "blue"]}), tmp_path)
+    np.save(tmp_path / "x.npy", np.full((1, 4, 4, 3), 2.0))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def replace_command(monkeypatch: pytest.MonkeyPatch, name: str, run: Any) -> None:
+    commands = tuple(replace(command, run=run) if command.name == name else command for command in COMMANDS)
+    monkeypatch.setattr(cli, "COMMANDS", commands)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line on stderr, where stdout stayed empty."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_has_an_example_and_the_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert f"example:\n  edgecnn {name}" in page
+    assert "exit codes: 0 done" in page
+
+
+def test_the_short_command_s_help_shows_the_short_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert_main(["--help"]) == 0
+    page = capsys.readouterr().out
+    assert "example:\n  edgecnn-convert model.h5" in page
+    assert "edgecnn convert" not in page
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    page = capsys.readouterr().out
+    assert [name for name in NAMES if f"    {name} " not in page] == []
+
+
+def test_examples_are_understood_by_the_command_they_belong_to(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        for line in command.example.splitlines():
+            words = line.split()
+            assert words[:2] == ["edgecnn", command.name]
+            assert main([*words[1:], "--no-such-option"]) == 2
+            assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    import edgecnn
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"edgecnn {edgecnn.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "model.h5", "-o", "new.ecnn"],
+        ["inspect", "model.ecnn"],
+        ["run", "model.ecnn", "x.npy"],
+        ["bench", "model.ecnn", "--runs", "10", "--threads", "1"],
+        ["info"],
+    ],
+    ids=NAMES,
+)
+def test_json_is_one_record_on_stdout_and_nothing_else(
+    arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert isinstance(json.loads(captured.out), dict)
+    assert captured.err == ""
+
+
+def test_json_has_no_nan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("x.npy", np.full((1, 4, 4, 3), np.nan))
+    assert main(["run", "model.ecnn", "x.npy", "--json"]) == 0
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    record = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert record["outputs"]["means"]["max"] is None
+
+
+def test_an_error_is_a_json_record_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "nothing.ecnn", "--json"]) == 3
+    captured = capsys.readouterr()
+    error = json.loads(captured.out)["error"]
+    assert (error["type"], error["exit_code"]) == ("ModelFileError", 3)
+    assert "nothing.ecnn: no such file" in error["message"]
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["run", "model.ecnn"],
+        ["run", "model.ecnn", "x.npy", "--top", "0"],
+        ["run", "model.ecnn", "x.npy", "--scale", "1/0"],
+        ["run", "model.ecnn", "x.npy", "--threads", "0"],
+        ["run", "model.ecnn", "x.npy", "--threads", "100000"],
+        ["run", "model.ecnn", "x.npy", "--output", "answers.txt"],
+        ["bench", "model.ecnn", "--threads", "1,,2"],
+        ["bench", "model.ecnn", "--batch", "0"],
+        ["bench", "model.ecnn", "--seconds", "nan"],
+        ["convert", "."],
+        ["convert", "model.h5", "-o", "model.h5", "--force"],
+        ["convert", "model.h5", "-o", "new.ecnn", "--weights", "int4"],
+        ["convert", "model.h5", "-o", "new.ecnn", "--weights", "int8"],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(arguments) == 2
+    assert "error: " in last_line(capsys)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_int8_is_refused_with_a_sentence_that_says_what_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "model.h5", "-o", "new.ecnn", "--weights", "int8"]) == 2
+    assert "does not quantize; use --weights float16" in last_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "nothing.h5"],
+        ["convert", "x.npy"],
+        ["convert", "cut.h5", "-o", "new.ecnn"],
+        ["convert", "model.h5", "-o", "no/such/folder/m.ecnn"],
+        ["convert", "model.h5", "-o", "new.ecnn", "--labels", "nothing.txt"],
+        ["convert", "model.h5", "-o", "new.ecnn", "--labels", "x.npy"],
+        ["convert", "model.h5", "-o", "new.ecnn", "--labels", "empty.txt"],
+        ["inspect", "nothing.ecnn"],
+        ["inspect", "model.h5"],
+        ["inspect", "."],
+        ["run", "cut.ecnn", "x.npy"],
+        ["run", "model.ecnn", "nothing.npy"],
+        ["run", "model.ecnn", "nothing.jpg"],
+        ["run", "model.ecnn", "model.h5"],
+        ["run", "model.ecnn", "x.npy", "--output", "no/such/folder/y.npy"],
+        ["bench", "cut.ecnn"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_that_is_missing_or_corrupt_is_3(
+    arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cut.h5").write_bytes(DIGITS.read_bytes()[:20_000])
+    (folder / "cut.ecnn").write_bytes((folder / "model.ecnn").read_bytes()[:-1])
+    (folder / "empty.txt").write_text("\n\n")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert main(arguments) == 3
+    assert last_line(capsys).startswith(f"edgecnn {arguments[0]}: error: ")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.fixture(scope="module")
+def unsupported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """digits.h5 with the class of two layers changed to one that does not exist."""
+    import h5py
+
+    path = tmp_path_factory.mktemp("unsupported") / "model.h5"
+    path.write_bytes(DIGITS.read_bytes())
+    with h5py.File(path, "r+") as file:
+        configuration = json.loads(file.attrs["model_config"])
+        for layer in configuration["config"]["layers"]:
+            if layer["config"]["name"] in ("stem_relu", "block_1_depthwise_relu"):
+                layer["class_name"] = "MagicActivation"
+        file.attrs["model_config"] = json.dumps(configuration)
+    return path
+
+
+def test_unsupported_layers_are_4_and_all_are_listed(
+    unsupported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "m.ecnn"
+    assert main(["convert", str(unsupported), "-o", str(target)]) == 4
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "stem_relu (MagicActivation)" in captured.err
+    assert "block_1_depthwise_relu (MagicActivation)" in captured.err
+    assert not target.exists()
+
+
+def test_unsupported_layers_are_items_of_the_json_record(
+    unsupported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert_main([str(unsupported), "-o", str(tmp_path / "m.ecnn"), "--json"]) == 4
+    layers = json.loads(capsys.readouterr().out)["error"]["layers"]
+    assert [layer["path"] for layer in layers] == ["stem_relu", "block_1_depthwise_relu"]
+    assert {layer["class_name"] for layer in layers} == {"MagicActivation"}
+
+
+def test_a_missing_package_is_7_with_the_line_that_installs_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert main(["run", "model.ecnn", "photo.jpg"]) == 7
+    assert 'pip install "edgecnn[image]"' in last_line(capsys)
+
+
+def test_a_missing_instruction_set_is_7(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGECNN_ISA", "mmx")
+    assert main(["bench", "model.ecnn"]) == 7
+    assert "mmx" in last_line(capsys)
+
+
+def test_a_bug_is_1_with_a_plea_and_without_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: Any) -> Answer:
+        raise ZeroDivisionError("one by none")
+
+    replace_command(monkeypatch, "inspect", fail)
+    assert main(["inspect", "model.ecnn"]) == 1
+    error = capsys.readouterr().err
+    assert "error: ZeroDivisionError: one by none" in error
+    assert "a bug of edgecnn; please report it" in error
+    assert "--debug" in error
+    assert "Traceback" not in error
+
+
+def test_debug_adds_the_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", "nothing.ecnn", "--debug"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert error.splitlines()[-1].startswith("edgecnn inspect: error: nothing.ecnn")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 141),
+        (MemoryError(), 3),
+        (PermissionError(13, "Permission denied", "model.ecnn"), 3),
+    ],
+)
+def test_what_the_system_does_is_no_bug(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: Any) -> Answer:
+        raise error
+
+    replace_command(monkeypatch, "info", fail)
+    assert main(["info"]) == code
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_makes_no_noise(folder: Path) -> None:
+    code = "import sys; from edgecnn.cli import main; sys.exit(main(['inspect', 'model.ecnn']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = subprocess.run([sys.executable, "-P", "-c", code], stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_output_that_is_full_is_told(folder: Path) -> None:
+    code = "import sys; from edgecnn.cli import main; sys.exit(main(['info']))"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_control_characters_of_a_file_never_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "evil\x1b[2J\x07\u202e"
+    path = save(mean_classifier(name=evil, metadata={"labels": [evil] * 3, evil: evil}), tmp_path)
+    np.save(tmp_path / "x.npy", np.ones((4, 4, 3)))
+    for arguments in (["inspect", str(path)], ["run", str(path), str(tmp_path / "x.npy")]):
+        for option in ([], ["--json"]):
+            assert main([*arguments, *option]) == 0
+            assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
+def test_control_characters_in_an_error_never_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(tmp_path / "a\x1b[2Jb.ecnn")]) == 3
+    assert "a\\x1b[2Jb.ecnn" in last_line(capsys)
+
+
+def test_a_terminal_of_few_characters_gets_escapes(folder: Path) -> None:
+    save(mean_classifier(metadata={"labels": ["grün", "rot", "blau"]}), folder, "german.ecnn")
+    code = "import sys; from edgecnn.cli import main; sys.exit(main(['run', 'german.ecnn', 'x.npy']))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, env=environment, check=True)
+    assert b"gr\\xfcn" in done.stdout
+
+
+def test_work_of_over_a_second_is_told_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import time
+
+    from edgecnn.cli import progress
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    with progress.progress("counting"):
+        pass
+    assert capsys.readouterr().err == ""
+    with progress.progress("counting") as tell:
+        time.sleep(0.3)
+        tell("counting on")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "counting ...\ncounting on ...\n"
+
+
+def test_every_command_is_a_file_of_its_own() -> None:
+    for command in COMMANDS:
+        assert isinstance(command, Command)
+        assert command.run.__module__ == f"edgecnn.cli.{command.name}"
+
+
+def test_the_installed_commands_work(folder: Path) -> None:
+    scripts = Path(sys.executable).parent
+    done = subprocess.run(
+        [scripts / "edgecnn-convert", "model.h5", "--force"], capture_output=True, text=True, check=True
+    )
+    assert "DepthwiseConv2D" in done.stdout
+    done = subprocess.run([scripts / "edgecnn", "inspect", "model.ecnn"], capture_output=True, text=True, check=True)
+    assert "depthwise_conv2d" in done.stdout
+    assert done.stderr == ""
+
+
+def test_inspect_shows_what_convolutions_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(save(convolution(), tmp_path))]) == 0
+    page = capsys.readouterr().out
+    for word in ("conv2d", "N x 16 x 16 x 8", "relu", "float32", "73,728", "296", "weights", "CRC-32"):
+        assert word in page

@@ -1,0 +1,45 @@
+"""`import edgecnn` is light, and so are its commands until they have work to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "sklearn", "matplotlib")
+
+PRINT_HEAVY = f"import sys, json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+
+
+def run(code: str) -> str:
+    # -P: the working folder, which may be a checkout without the compiled modules, is no place to import from.
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import edgecnn",
+        "import edgecnn.cli",
+        "import edgecnn; edgecnn.convert, edgecnn.info()",
+        "import edgecnn.cli; edgecnn.cli.main(['info'])",
+    ],
+)
+def test_importing_brings_no_heavy_package(statement: str) -> None:
+    lines = run(f"{statement}\n{PRINT_HEAVY}").splitlines()
+    assert json.loads(lines[-1]) == []
+
+
+def test_every_public_name_is_there() -> None:
+    import edgecnn
+
+    assert {name: hasattr(edgecnn, name) for name in edgecnn.__all__} == dict.fromkeys(edgecnn.__all__, True)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    import edgecnn
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        edgecnn.nothing  # noqa: B018

@@ -1,0 +1,151 @@
+"""The project's papers agree with the project."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import edgecnn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+FILE_NAME = re.compile(r"(?<![\w.<>{}*/-])[\w./-]*\w\.(?:py|pyx|pxd|pyi|h|c|md|toml|yml|in)\b(?![\w>}*])")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def project_files() -> set[str]:
+    """Paths of all files, as ARCHITECTURE.md would name them."""
+    ignored = {".git", ".venv", "build", "__pycache__", "output"}
+    found = set()
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in ignored]
+        found |= {(Path(folder) / name).relative_to(ROOT).as_posix() for name in files}
+    return found
+
+
+def test_versions_agree() -> None:
+    assert metadata.version("edgecnn") == edgecnn.__version__
+
+
+def test_the_changelog_opens_with_this_version_or_with_what_is_to_come() -> None:
+    newest = re.search(r"^## \[(.+?)\]", text("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] in ("Unreleased", edgecnn.__version__)
+
+
+def test_each_release_in_the_changelog_opens_with_what_it_is_about() -> None:
+    releases = re.split(r"^## .*$", text("CHANGELOG.md"), flags=re.MULTILINE)[1:]
+    assert releases
+    assert [release.strip().startswith("In short:") for release in releases] == [True] * len(releases)
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    files = project_files()
+    named = set(FILE_NAME.findall(text("ARCHITECTURE.md")))
+    assert named
+    missing = {name for name in named if not any(f"/{path}".endswith(f"/{name.lstrip('./')}") for path in files)}
+    assert not missing
+
+
+def test_file_names_are_found_and_placeholders_are_not() -> None:
+    line = "graph.py, `converters/layers/registry.py`, microkernels/<isa>.c, `<family>.py`, README.md."
+    assert FILE_NAME.findall(line) == ["graph.py", "converters/layers/registry.py", "README.md"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "docs/format.md"])
+def test_links_between_pages_lead_somewhere(name: str) -> None:
+    folder = (ROOT / name).parent
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text(name))
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_the_license_is_the_whole_apache_license() -> None:
+    license_text = text("LICENSE")
+    assert "Apache License" in license_text
+    assert "Version 2.0, January 2004" in license_text
+    assert "END OF TERMS AND CONDITIONS" in license_text
+    assert PROJECT["license"] == "Apache-2.0"
+
+
+def test_the_readme_opens_with_demo_and_test_and_both_are_targets() -> None:
+    commands = [line.split("#")[0].strip() for block in shell_blocks(text("README.md")) for line in block.splitlines()]
+    assert commands[:2] == ["make demo", "make test"]
+    for target in ("demo", "test"):
+        assert re.search(rf"^{target}:", text("Makefile"), re.MULTILINE)
+
+
+def shell_blocks(page: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readme_shows_every_command_that_exists_and_no_other() -> None:
+    from edgecnn.cli import COMMANDS
+
+    shown = set(re.findall(r"\bedgecnn[ -](\w+)", "\n".join(shell_blocks(text("README.md")))))
+    known = {command.name for command in COMMANDS}
+    assert shown <= known
+    assert {"convert", "inspect", "run", "bench"} <= shown
+
+
+def test_the_readme_example_runs(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", text("README.md"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "model.h5").write_bytes((ROOT / "examples" / "digits.h5").read_bytes())
+    code = f"{example}\nprint(y.shape)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "DepthwiseConv2D" in done.stdout
+    assert done.stdout.splitlines()[-1] == "(4, 10)"
+
+
+def test_the_readme_table_of_exit_codes_is_the_errors_own() -> None:
+    from edgecnn import errors
+
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.Error)]
+    listed = {int(code) for code in re.findall(r"^\| (\d) \|", text("README.md"), re.MULTILINE)}
+    assert listed == {0, *(c.exit_code for c in classes)}
+
+
+def test_the_readme_names_every_layer_that_can_be_converted() -> None:
+    from edgecnn.converters.layers import registry
+
+    page = text("README.md")
+    aliases = {
+        "Convolution2D",
+        "SeparableConvolution2D",
+        "MaxPool2D",
+        "AvgPool2D",
+        "GlobalMaxPool2D",
+        "GlobalAvgPool2D",
+    }
+    rare = {"SyncBatchNormalization", "AlphaDropout", "InputLayer"}
+    names = set(registry.LAYERS) - aliases - rare
+    assert names
+    assert {name for name in names if not re.search(rf"\b{name}\b", page)} == set()
+
+
+def test_installed_packages_need_numpy_and_h5py_only() -> None:
+    assert {re.split(r"[<>=!~ \[;]", need)[0] for need in PROJECT["dependencies"]} == {"numpy", "h5py"}
+
+
+def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is_optional() -> None:
+    allowed = {"numpy", "h5py", "PIL", "edgecnn", "__future__", *sys.stdlib_module_names}
+    foreign: dict[str, set[str]] = {}
+    for folder in ("edgecnn", "converters"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                foreign.setdefault(path.name, set()).update(n.split(".")[0] for n in names)
+    assert {name: found - allowed for name, found in foreign.items() if found - allowed} == {}
