@@ -1,4 +1,4 @@
-"""Rewriting graphs: a pass yields patches, the driver applies them and checks the graph before and after."""
+"""Rewriting graphs: a pass yields patches, the driver applies them, checks each result, and goes on to the fixed point."""
 
 from __future__ import annotations
 
