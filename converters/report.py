@@ -68,8 +68,7 @@ class Report:
         macs = "unknown until the input's size is" if self.macs is None else f"{self.macs:,}"
         lines = [
             f"{self.source} (Keras {self.keras}) -> {self.output}",
-            f"{len(self.layers)} layers -> {self.steps} steps, {self.parameters:,} parameters, "
-            f"{macs} multiply-accumulates an image",
+            f"{len(self.layers)} layers -> {self.steps} steps, {self.parameters:,} parameters, {macs} MACs an image",
             f"{self.size:,} bytes{before}",
         ]
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])

@@ -147,7 +147,7 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
             shapes["y"] = other
         names = draw(st.permutations(["x", "y"]))
     elif operator == "concatenate":
-        shape = list((*draw(st.lists(st.integers(1, 5), max_size=3)), draw(CHANNELS)))
+        shape = [*draw(st.lists(st.integers(1, 5), max_size=3)), draw(CHANNELS)]
         axis = draw(st.integers(0, len(shape) - 1))
         names = [f"x{i}" for i in range(draw(st.integers(1, 4)))]
         for name in names:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import convolution, mean_classifier, save
 
 from edgecnn import cli
 from edgecnn.cli import COMMANDS, convert_main, main
 from edgecnn.cli.command import Answer, Command
+from small_models import convolution, mean_classifier, save
 
 NAMES = [command.name for command in COMMANDS]
 

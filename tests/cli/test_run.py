@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_models import dense_pair, mean_classifier, save
 
 from edgecnn.cli import main
+from small_models import dense_pair, mean_classifier, save
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def test_the_environment_forces_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECNN_ISA", "sse9")
-    with pytest.raises(DeviceError, match="EDGECNN_ISA=sse9.*portable"):
+    with pytest.raises(DeviceError, match=r"EDGECNN_ISA=sse9.*portable"):
         cpu.choose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -136,7 +137,7 @@ def shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 def test_a_chain_of_activations_needs_one_block() -> None:
     names = ["in", "a", "b", "c", "out"]
-    nodes = [Node("activation", f"to {y}", (x,), (y,), RELU) for x, y in zip(names[:-1], names[1:], strict=True)]
+    nodes = [Node("activation", f"to {y}", (x,), (y,), RELU) for x, y in itertools.pairwise(names)]
     graph = graph_of(nodes, dict.fromkeys(names, (8, 8, 16)), ["in"], ["out"])
     places = layout(graph, shapes_of(graph))
     assert places.arena == 0

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_models import convolution, dense_pair, mean_classifier, save
 
 from edgecnn.errors import InputError, ModelFileError
 from edgecnn.tools import bench as module
 from edgecnn.tools.bench import bench, measure_peak
 from edgecnn.tools.condition import Condition, condition, judge
+from small_models import convolution, dense_pair, mean_classifier, save
 
 FINE = Condition(0, 1.0, (), 0.0)
 

@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from small_models import convolution, dense_pair, mean_classifier, save
-
 from edgecnn.format import write
 from edgecnn.tools.inspect import inspect
+from small_models import convolution, dense_pair, mean_classifier, save
 
 
 def test_a_convolution_s_figures(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_models import dense_pair, mean_classifier
 
 from edgecnn.errors import InputError
 from edgecnn.runtime.model import load
 from edgecnn.tools.images import Preprocessing
 from edgecnn.tools.run import answer_file
+from small_models import dense_pair, mean_classifier
 
 LABELS = ["red", "green", "blue"]
 
