@@ -102,7 +102,7 @@ class Activation:
 
 ACTIVATIONS: Mapping[str, Activation] = {
     "linear": Activation(),
-    # x >= max_value: max_value; threshold <= x: x; else negative_slope * (x - threshold). Covers ReLU6 and LeakyReLU.
+    # x >= max_value: max_value; x > threshold: x; else negative_slope * (x - threshold). Covers ReLU6 and LeakyReLU.
     "relu": Activation(("negative_slope", "max_value", "threshold"), (0.0, math.inf, 0.0)),
     "elu": Activation(("alpha",), (1.0,)),
     "selu": Activation(),

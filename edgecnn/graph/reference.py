@@ -22,7 +22,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 def _relu(x: Array, negative_slope: float, max_value: float, threshold: float) -> Array:
     below = np.zeros_like(x) if negative_slope == 0 else negative_slope * (x - threshold)
-    return np.minimum(np.where(x < threshold, below, x), max_value)
+    return np.minimum(np.where(x <= threshold, below, x), max_value)
 
 
 def _elu(x: Array, alpha: float) -> Array:

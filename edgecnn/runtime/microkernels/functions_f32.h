@@ -65,7 +65,7 @@ EC_INLINE vfloat vsigmoid(vfloat x) { return 1.0f / (1.0f + vexp(-x)); }
 
 EC_INLINE vfloat activation_relu(vfloat x, const float *p) {
     vfloat below = (x - p[2]) * p[0];
-    vint kept = ~(x < p[2]); /* so that NaN is kept */
+    vint kept = ~(x <= p[2]); /* so that NaN is kept */
     vfloat y = vselect(kept, x, p[0] == 0.0f ? vsplat(0.0f) : below);
     return vmin(vsplat(p[1]), y);
 }

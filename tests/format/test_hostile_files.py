@@ -1,0 +1,189 @@
+"""A file that is not what the writer wrote costs an error that names the file, never a crash, never a wrong graph."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgecnn
+from edgecnn.errors import CorruptFileError, ModelFileError, VersionError
+from edgecnn.format import encode, read
+from file_graphs import rich_graph
+
+WHOLE = encode(rich_graph())
+
+
+def resealed(data: bytes | bytearray) -> bytes:
+    """The file with every checksum made right again, so that what lies behind the checksums is met."""
+    out = bytearray(data)
+    (count,) = struct.unpack_from("<I", out, 24)
+    for i in range(min(count, (len(out) - 64) // 32)):
+        at = 64 + 32 * i
+        offset, length = struct.unpack_from("<QQ", out, at + 8)
+        struct.pack_into("<I", out, at + 24, zlib.crc32(out[offset : offset + length]))
+    struct.pack_into("<I", out, 28, zlib.crc32(out[64 : 64 + 32 * count]))
+    struct.pack_into("<I", out, 60, zlib.crc32(out[:60]))
+    return bytes(out)
+
+
+def section(kind: int) -> tuple[int, int]:
+    """Offset and length of a section of WHOLE."""
+    (count,) = struct.unpack_from("<I", WHOLE, 24)
+    for i in range(count):
+        found, _, offset, length, _, _ = struct.unpack_from("<IIQQII", WHOLE, 64 + 32 * i)
+        if found == kind:
+            return offset, length
+    raise AssertionError(kind)
+
+
+def changed(offset: int, data: bytes) -> bytes:
+    return resealed(WHOLE[:offset] + data + WHOLE[offset + len(data) :])
+
+
+def test_resealing_an_untouched_file_changes_nothing() -> None:
+    assert resealed(WHOLE) == WHOLE
+
+
+def test_a_file_cut_at_any_byte_is_refused() -> None:
+    for end in range(len(WHOLE)):
+        with pytest.raises(CorruptFileError):
+            read(WHOLE[:end])
+
+
+def test_a_truncated_file_says_how_much_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "cut.ecnn"
+    path.write_bytes(WHOLE[:-10])
+    with pytest.raises(CorruptFileError, match=f"cut.ecnn.*truncated: {len(WHOLE) - 10} of {len(WHOLE)} bytes"):
+        edgecnn.load(path)
+
+
+def test_any_flipped_bit_is_noticed() -> None:
+    for byte in range(len(WHOLE)):
+        for bit in range(8):
+            data = bytearray(WHOLE)
+            data[byte] ^= 1 << bit
+            with pytest.raises(ModelFileError):
+                read(bytes(data))
+
+
+@given(st.lists(st.tuples(st.integers(64, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=1500, deadline=None)
+def test_changes_behind_the_checksums_give_an_error_or_a_sound_graph(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(WHOLE)
+    for at, value in changes:
+        data[at] = value
+    try:
+        graph = read(resealed(data), max_bytes=2**24)
+    except ModelFileError:
+        return
+    graph.check()
+
+
+@given(st.integers(0, 3), st.binary(min_size=1, max_size=60), st.integers(0, 10**6))
+@settings(max_examples=500, deadline=None)
+def test_sections_of_noise_give_an_error_or_a_sound_graph(kind: int, noise: bytes, at: int) -> None:
+    offset, length = section(kind + 1)
+    start = offset + at % max(1, length - len(noise))
+    try:
+        graph = read(changed(start, noise[: offset + length - start]), max_bytes=2**24)
+    except ModelFileError:
+        return
+    graph.check()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not an .ecnn file"),
+        (b"PK\x03\x04" + bytes(100), "not an .ecnn file"),
+        (b"\x89ECNN\n\x1a\n" + bytes(100), "not an .ecnn file"),
+        (WHOLE[:40], "truncated"),
+        (WHOLE + b"\0", "follow the end"),
+        (changed(40, b"\1"), "header"),
+        (changed(24, struct.pack("<I", 2**31)), "cannot fit"),
+        (changed(64 + 8, struct.pack("<Q", 2**63)), "wanted offset"),
+        (changed(64 + 16, struct.pack("<Q", 2**64 - 1)), "wanted offset"),
+        (changed(64 + 4, struct.pack("<I", 6)), "flags"),
+        (changed(64 + 28, struct.pack("<I", 1)), "reserved"),
+        (changed(64 + 32, struct.pack("<I", 1)), "twice"),
+        (changed(64, struct.pack("<II", 77, 0)), "no section graph"),
+        (changed(section(1)[0], b"\xff\xff\xff\xff\x7f"), "number of strings"),
+        (changed(section(1)[0], b"\x80\x00"), "shortest"),
+        (changed(section(1)[0] + 2, b"\xff"), "UTF-8"),
+        (changed(section(2)[0] + 2, b"\x09"), "encoding"),
+        (changed(section(4)[0], b"["), "metadata"),
+        (changed(section(4)[0], b'"'), "metadata"),
+        (changed(sum(section(1)), b"\1"), "between sections"),
+    ],
+)
+def test_each_way_of_being_wrong_has_its_words(data: bytes, words: str) -> None:
+    with pytest.raises(CorruptFileError, match=words):
+        read(data)
+
+
+def test_a_newer_version_is_refused_with_what_to_do() -> None:
+    with pytest.raises(VersionError, match=r"2\.0.*upgrade"):
+        read(changed(12, struct.pack("<HH", 2, 0)))
+
+
+def test_a_newer_writer_that_needs_no_newer_reader_is_read() -> None:
+    assert read(changed(8, struct.pack("<HH", 1, 9))).name == rich_graph().name
+
+
+def test_an_unknown_section_is_skipped_unless_it_is_required() -> None:
+    entry = 64 + 32 * 3
+    assert read(changed(entry, struct.pack("<I", 99))).metadata == {}
+    with pytest.raises(VersionError, match="99"):
+        read(changed(entry, struct.pack("<II", 99, 1)))
+
+
+def test_deeply_nested_metadata_is_an_error() -> None:
+    offset, length = section(4)
+    with pytest.raises(CorruptFileError, match="metadata"):
+        read(changed(offset, b"[" * length))
+
+
+def test_a_small_file_cannot_claim_much_memory(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from edgecnn.graph import Constant
+
+    graph = rich_graph()
+    huge = Constant("w", np.zeros((3, 3, 3, 4), np.float32), "sparse_float32")
+    data = encode(replace(graph, constants={**graph.constants, "w": huge}))
+    with pytest.raises(ModelFileError, match=r"max_bytes"):
+        read(data, max_bytes=100)
+    assert read(data, max_bytes=100_000).name == graph.name
+
+
+def test_a_compression_bomb_is_refused() -> None:
+    from edgecnn.format.encodings import FLOAT32, decode
+
+    bomb = zlib.compress(bytes(10**7), 9)
+    for claimed in (4, 10**7 - 4, 10**7 + 4):
+        with pytest.raises(CorruptFileError):
+            decode(FLOAT32, claimed, memoryview(bomb), (claimed // 4,), CorruptFileError)
+    assert decode(FLOAT32, 10**7, memoryview(bomb), (10**7 // 4,), CorruptFileError).size == 10**7 // 4
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: None, "no such file"),
+        (lambda p: p.mkdir(), "folder"),
+        (lambda p: p.write_bytes(b""), "empty"),
+    ],
+)
+def test_paths_without_a_file_are_explained(make: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.ecnn"
+    make(path)
+    with pytest.raises(ModelFileError, match=words) as caught:
+        edgecnn.load(path)
+    assert str(path) in str(caught.value)
