@@ -1,0 +1,124 @@
+"""Every registered Keras class against Keras 3 and tf-keras (Keras 2), over its configuration space."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgecnn
+import strategies
+from edgecnn.converters import to_graph
+from edgecnn.converters.layers import LAYERS
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_every_registered_class_has_a_strategy() -> None:
+    assert LAYERS.keys() == strategies.LAYERS.keys() | strategies.SYNONYMS.keys()
+
+
+def library(name: str) -> Any:
+    return pytest.importorskip(name)
+
+
+def model_of(keras: Any, arguments: strategies.Arguments, seed: int) -> Any:
+    """A model of the one layer, with random weights (variances positive)."""
+    class_name, settings_of, shapes = arguments
+    inputs = [keras.layers.Input(shape, name=f"input_{i}") for i, shape in enumerate(shapes)]
+    layer = getattr(keras.layers, class_name)(**settings_of)
+    outputs = layer(inputs if len(inputs) > 1 else inputs[0])
+    model = keras.Model(inputs, outputs)
+    rng = np.random.default_rng(seed)
+    layer.set_weights(
+        [
+            rng.uniform(0.5, 1.5, w.shape) if "variance" in v.name else rng.uniform(-1, 1, w.shape)
+            for v, w in zip(layer.weights, layer.get_weights(), strict=True)
+        ]
+    )
+    return model
+
+
+def assert_agrees(model: Any, source: Any, shapes: list[tuple[int, ...]], seed: int) -> None:
+    """The converted model answers as Keras does. A batch of 10: no channel count here is that."""
+    rng = np.random.default_rng(seed)
+    xs = [rng.uniform(-2, 2, (10, *shape)).astype(np.float32) for shape in shapes]
+    expected = np.asarray(model(xs if len(xs) > 1 else xs[0], training=False))
+    got = edgecnn.load(to_graph(source))(*xs)
+    assert got.shape == expected.shape
+    # Sums of up to 4 * 4 * 9 products of values up to 2: errors of some 1e-6, times an activation's slope.
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5 * max(1.0, float(np.abs(expected).max())))
+
+
+@pytest.mark.parametrize("class_name", sorted(strategies.LAYERS))
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=12, deadline=None)
+def test_layer_answers_as_in_keras_3(class_name: str, data: st.DataObject, seed: int) -> None:
+    arguments = data.draw(strategies.LAYERS[class_name]())
+    model = model_of(library("keras"), arguments, seed)
+    assert_agrees(model, model, arguments[2], seed)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("class_name", sorted(strategies.LAYERS))
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=300, deadline=None)
+def test_layer_answers_as_in_keras_3_in_the_long_run(class_name: str, data: st.DataObject, seed: int) -> None:
+    arguments = data.draw(strategies.LAYERS[class_name]())
+    model = model_of(library("keras"), arguments, seed)
+    assert_agrees(model, model, arguments[2], seed)
+
+
+@pytest.mark.parametrize("class_name", sorted(strategies.LAYERS))
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=4, deadline=None)
+def test_layer_answers_as_in_keras_2(class_name: str, data: st.DataObject, seed: int) -> None:
+    keras = library("tf_keras")
+    if not hasattr(keras.layers, class_name):
+        pytest.skip(f"Keras 2 has no {class_name}")
+    arguments = data.draw(strategies.LAYERS[class_name]())
+    model = model_of(keras, arguments, seed)
+    assert_agrees(model, model, arguments[2], seed)
+
+
+@pytest.mark.parametrize("function", [*strategies.FUNCTIONS, *strategies.KERAS_3_FUNCTIONS])
+@pytest.mark.parametrize("which", ["keras", "tf_keras"])
+def test_activation_of_every_usual_name(function: str, which: str, tmp_path: Path) -> None:
+    keras = library(which)
+    if not hasattr(keras.activations, function) and which == "tf_keras" and function not in ("relu6", "leaky_relu"):
+        pytest.skip(f"Keras 2 has no {function}")
+    try:
+        model = model_of(keras, ("Activation", {"activation": function}, [(4, 5, 3)]), 0)
+    except ValueError:
+        pytest.skip(f"Keras 2 has no {function} by name")
+    for suffix in (".h5", ".keras"):
+        model.save(tmp_path / f"model{suffix}")
+        assert_agrees(model, tmp_path / f"model{suffix}", [(4, 5, 3)], 1)
+
+
+@pytest.mark.parametrize("which", ["keras", "tf_keras"])
+def test_activations_given_as_layers_and_functions(which: str, tmp_path: Path) -> None:
+    keras = library(which)
+    given = keras.layers.Input((6, 6, 3))
+    x = keras.layers.Conv2D(4, 3, activation=keras.layers.LeakyReLU())(given)
+    x = keras.layers.Conv2D(4, 3, activation=keras.layers.ReLU(max_value=1.0))(x)
+    model = keras.Model(given, keras.layers.Dense(3, activation=keras.activations.softplus)(x))
+    assert_agrees(model, model, [(6, 6, 3)], 0)
+    for suffix in (".h5", ".keras"):
+        model.save(tmp_path / f"model{suffix}")
+        assert_agrees(model, tmp_path / f"model{suffix}", [(6, 6, 3)], 0)
+
+
+def test_a_softmax_over_another_axis() -> None:
+    keras = library("keras")
+    for axis in (1, 2, 3, -2):
+        arguments = ("Softmax", {"axis": axis}, [(4, 5, 3)])
+        model = model_of(keras, arguments, 0)
+        assert_agrees(model, model, arguments[2], 0)
