@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.converters.layers import LAYERS, PREVIOUS, Layer, Step, Unsupported
+from edgecnn.converters.layers.activation import check_configuration
 from edgecnn.converters.sources.description import Call, LayerDescription, ModelDescription, TensorReference
 from edgecnn.errors import ConversionError, GraphError, UnsupportedLayer, UnsupportedLayerError
 from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor
@@ -112,11 +113,12 @@ class _Assembler:
                 raise Unsupported(*HINTS.get(layer.class_name, _unknown(layer.class_name)))
             if call.extras:
                 raise Unsupported(f"it is called with {', '.join(call.extras)}", "use layers on tensors only")
+            given = Layer(layer.path, layer.class_name, layer.config, self.description.keras, layer.weights)
             if any(reference in self.failed for reference in call.inputs):
                 self.failed[here] = None
+                check_configuration(given)
                 return
             inputs = [self.tensors[self.outputs[reference]] for reference in call.inputs]
-            given = Layer(layer.path, layer.class_name, layer.config, self.description.keras, layer.weights)
             self.outputs[here] = self._add_steps(layer, number, function(given, inputs))
         except Unsupported as problem:
             self.failed[here] = None
@@ -179,9 +181,9 @@ class _Assembler:
 def _input_shape(layer: LayerDescription) -> tuple[int | None, ...]:
     shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape")
     if not isinstance(shape, list | tuple) or not shape:
-        raise ConversionError(f"layer {layer.path!r} (InputLayer): has no shape; the file is damaged")
+        raise ValueError("it has no shape")
     if any(size is not None and (not isinstance(size, int) or size < 1) for size in shape[1:]):
-        raise ConversionError(f"layer {layer.path!r} (InputLayer): has the shape {shape}; the file is damaged")
+        raise ValueError(f"it has the shape {shape}")
     if layer.config.get("sparse") or layer.config.get("ragged"):
         raise Unsupported("it takes sparse or ragged tensors", "use a dense input")
     return (None, *shape[1:])

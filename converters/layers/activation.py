@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.converters.layers.registry import PREVIOUS, Array, Layer, Step, Unsupported, layer, only
+from edgecnn.converters.layers.registry import PREVIOUS, Array, Layer, Step, Unsupported, channels_last, layer, only
 from edgecnn.graph import ACTIVATIONS, Tensor
 
 _SYNONYMS = {
@@ -124,6 +124,13 @@ def finished(
     if function.softmax_axis is not None:
         steps += activation_steps(function, PREVIOUS)
     return steps
+
+
+def check_configuration(layer: Layer) -> None:
+    """Refuses what can be seen without the input: for layers behind one that cannot be converted, so that the user learns
+    of all of them at once."""
+    channels_last(layer)
+    function_of(layer.config.get("activation"), layer.keras, 4)
 
 
 @layer("Activation")

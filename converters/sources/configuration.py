@@ -47,9 +47,9 @@ def describe_model(
     kind = config.get("class_name")
     try:
         if kind == "Sequential":
-            return _sequential(config["config"], source, keras, weights, size)
+            return _encodable(_sequential(config["config"], source, keras, weights, size))
         if kind in FUNCTIONAL:
-            return _functional(config["config"], source, keras, weights, size)
+            return _encodable(_functional(config["config"], source, keras, weights, size))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ConversionError(
             f"{source}: its configuration is damaged ({type(error).__name__}: {error}); save the model again"
@@ -58,6 +58,15 @@ def describe_model(
         f"{source}: holds a {kind!r}, a model written as a class, whose structure only its own code knows; "
         f"rebuild it with keras.Sequential or the functional API and save that"
     )
+
+
+def _encodable(description: ModelDescription) -> ModelDescription:
+    """The description, whose names must be writable as UTF-8 (JSON can hold halves of characters)."""
+    for name in (description.name, *(layer.path for layer in description.layers)):
+        name.encode("utf-8")
+    for name, _ in (*description.inputs, *description.outputs):
+        name.encode("utf-8")
+    return description
 
 
 def _class_name(layer: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def strings(group: Any, attribute: str, name: str) -> list[str] | None:
                 index += 1
             if not index:
                 return None
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConversionError(f"{name}: attribute {attribute!r} cannot be read ({error})") from error
     return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
 
@@ -75,7 +75,7 @@ def text(group: Any, attribute: str, name: str) -> str | None:
     """A string attribute, None if it is absent."""
     try:
         value = group.attrs.get(attribute)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConversionError(f"{name}: attribute {attribute!r} cannot be read ({error})") from error
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")

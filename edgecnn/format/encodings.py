@@ -55,7 +55,7 @@ def encode(constant: Constant, compress: bool) -> tuple[int, int, memoryview]:
 
 def _bytes(array: Array, dtype: str) -> memoryview:
     flat = np.ascontiguousarray(array).astype(dtype, copy=False).reshape(-1)
-    return memoryview(flat.view(np.uint8))
+    return memoryview(flat.view(np.uint8).data)
 
 
 def _halve(constant: Constant) -> Array:

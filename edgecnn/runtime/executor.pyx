@@ -133,7 +133,7 @@ cdef class Executor:
         cdef float **base
         cdef size_t *stride
         cdef ec_context *contexts
-        cdef int team, i, n = self.buffers
+        cdef int i, n = self.buffers
         cdef size_t alone
         if images == 0:
             return

@@ -32,8 +32,8 @@ cdef extern from "table.h" nogil:
         size_t row, pixel
         size_t out_row, out_pixel
 
-    ctypedef void (*ec_depthwise)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t, size_t,
-                                  const ec_activation *) noexcept nogil
+    ctypedef void (*ec_depthwise)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t,
+                                  size_t, const ec_activation *) noexcept nogil
     ctypedef void (*ec_pool)(const ec_window *, const float *, float *, size_t, size_t) noexcept nogil
     ctypedef void (*ec_gather)(const float **, size_t, size_t, size_t, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_binary)(const float *, const float *, float *, size_t) noexcept nogil

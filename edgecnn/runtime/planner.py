@@ -224,4 +224,4 @@ def _dense(graph: Graph, name: str) -> np.ndarray:
         shape = [1] * constant.array.ndim
         shape[constant.quantization.axis] = -1
         scales, zero_points = scales.reshape(shape), zero_points.reshape(shape)
-    return (constant.array.astype(np.float32) - zero_points.astype(np.float32)) * scales
+    return np.asarray((constant.array.astype(np.float32) - zero_points.astype(np.float32)) * scales)

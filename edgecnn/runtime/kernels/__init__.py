@@ -9,27 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from edgecnn.runtime.kernels import convolution, copying, depthwise, elementwise, normalization, pooling, softmax
+from edgecnn.runtime.kernels.convolution import prepare_conv2d, prepare_dense
+from edgecnn.runtime.kernels.copying import prepare_concatenate, prepare_copy, prepare_zero_padding2d
+from edgecnn.runtime.kernels.depthwise import prepare as prepare_depthwise_conv2d
+from edgecnn.runtime.kernels.elementwise import prepare_activation, prepare_binary
+from edgecnn.runtime.kernels.normalization import prepare as prepare_batch_normalization
+from edgecnn.runtime.kernels.pooling import prepare_global_pool, prepare_pool
+from edgecnn.runtime.kernels.softmax import prepare as prepare_softmax
 
 if TYPE_CHECKING:
     from edgecnn.runtime.executor import Step
     from edgecnn.runtime.planner import Placed
 
 FAMILIES: Mapping[str, Callable[[Placed], Step | None]] = {
-    "conv2d": convolution.prepare_conv2d,
-    "depthwise_conv2d": depthwise.prepare,
-    "dense": convolution.prepare_dense,
-    "batch_normalization": normalization.prepare,
-    "activation": elementwise.prepare_activation,
-    "add": elementwise.prepare_binary,
-    "multiply": elementwise.prepare_binary,
-    "softmax": softmax.prepare,
-    "max_pool2d": pooling.prepare_pool,
-    "average_pool2d": pooling.prepare_pool,
-    "global_average_pool2d": pooling.prepare_global_pool,
-    "global_max_pool2d": pooling.prepare_global_pool,
-    "concatenate": copying.prepare_concatenate,
-    "reshape": copying.prepare_copy,
-    "identity": copying.prepare_copy,
-    "zero_padding2d": copying.prepare_zero_padding2d,
+    "conv2d": prepare_conv2d,
+    "depthwise_conv2d": prepare_depthwise_conv2d,
+    "dense": prepare_dense,
+    "batch_normalization": prepare_batch_normalization,
+    "activation": prepare_activation,
+    "add": prepare_binary,
+    "multiply": prepare_binary,
+    "softmax": prepare_softmax,
+    "max_pool2d": prepare_pool,
+    "average_pool2d": prepare_pool,
+    "global_average_pool2d": prepare_global_pool,
+    "global_max_pool2d": prepare_global_pool,
+    "concatenate": prepare_concatenate,
+    "reshape": prepare_copy,
+    "identity": prepare_copy,
+    "zero_padding2d": prepare_zero_padding2d,
 }

@@ -1,9 +1,9 @@
 """Convolution and dense layers as matrix products of register tiles.
 
-M: output pixels, N: filters, K: taps of the window x input channels. The pixels are cut into blocks; for each block a table
-of pointers says where every (tap, pixel) of the input lies (a row of zeros for the padding), so that nothing is copied.
-Inputs of few channels are gathered into rows of K values instead. For each panel of packed weights, and each slice of K
-the tiles walk the block's pixels.
+M: output pixels, N: filters, K: taps of the window x input channels. The pixels are cut into blocks; for each block a
+table of pointers says where every (tap, pixel) of the input lies (a row of zeros for the padding), so that nothing is
+copied. Inputs of few channels are gathered into rows of K values instead. For each panel of packed weights and each
+slice of K the tiles walk the block's pixels.
 
 Source of the pointer table: Dukhan 2019 (arXiv 1907.02129), section 3.
 """
@@ -112,7 +112,8 @@ cdef void point_at_taps(const convolution_arguments *a, const float *x, const fl
                 pixel += end - column
 
 
-cdef void gather_taps(const convolution_arguments *a, const float *x, size_t first, size_t last, float *out) noexcept nogil:
+cdef void gather_taps(const convolution_arguments *a, const float *x, size_t first, size_t last,
+                      float *out) noexcept nogil:
     """out[i][K]: the window of output pixel first + i, zeros for the padding. Pixels of the input are contiguous."""
     cdef const ec_window *w = &a.window
     cdef size_t segment = w.kernel_width * w.channels, step = w.stride_width * w.pixel
@@ -135,7 +136,8 @@ cdef void gather_taps(const convolution_arguments *a, const float *x, size_t fir
             if left >= 0 and left + <ptrdiff_t>w.kernel_width <= <ptrdiff_t>w.width:
                 count = min(end - column, (<size_t>(<ptrdiff_t>w.width - left) - w.kernel_width) // w.stride_width + 1)
                 for i in range(top, bottom):
-                    rows[i] = x + (y + <ptrdiff_t>(i * w.dilation_height)) * <ptrdiff_t>w.row + left * <ptrdiff_t>w.pixel
+                    rows[i] = x + (y + <ptrdiff_t>(i * w.dilation_height)) * <ptrdiff_t>w.row
+                    rows[i] += left * <ptrdiff_t>w.pixel
                 if bottom - top < w.kernel_height:
                     memset(out, 0, count * a.pitch * sizeof(float))
                 a.table.gather(rows + top, bottom - top, segment, step, count, out + top * segment, a.pitch)
@@ -249,7 +251,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         index += 1
 
 
-cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple strides, tuple dilations, pads, size_t groups):
+cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple strides, tuple dilations, pads,
+                                     size_t groups):
     """The step for weights (K, filters), K over rows, columns, channels of a group."""
     cdef ConvolutionStep step = ConvolutionStep.__new__(ConvolutionStep)
     cdef convolution_arguments *a = &step.arguments
@@ -303,7 +306,7 @@ cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple stride
     # Slices of about equal length: none is left over.
     a.slice_taps = divide_up(a.taps, divide_up(a.taps * a.depth, SLICE)) if a.depth <= SLICE else 1
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
-    # Neighbouring pixels share most of their windows: what a block touches grows with rows of the kernel, not with taps.
+    # Neighbouring pixels share most of their windows: what a block touches grows with the kernel's rows, not its taps.
     most = BLOCK_BYTES // (4 * (a.pitch if a.gathered else a.depth * min(<size_t>kernel[0], a.taps)))
     a.heavy = a.panels >= 8 and packed.nbytes > 4 * a.window.out_height * a.window.out_width * k
     a.block = min(max(most, <size_t>(4 * rows[widest - 1])), MAX_BLOCK)
@@ -317,30 +320,24 @@ cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple stride
     return step
 
 
-def prepare_conv2d(placed):
-    """Prepare a `conv2d` node."""
+cdef ConvolutionStep prepare_window(placed, size_t groups):
+    """The step for weights (rows, columns, ...): what follows is, row-major, channels of a group and all filters."""
     attributes, x = placed.node.attributes, placed.view("x")
     weights = placed.constant("weights")
-    rows, columns, depth, filters = weights.shape
-    dilations = attributes["dilations"]
-    pads = resolve_pads(attributes, (x.height, x.width), effective_kernel((rows, columns), dilations))
-    return prepare_product(
-        placed, weights.reshape(rows * columns * depth, filters), (rows, columns), attributes["strides"], dilations, pads,
-        attributes["groups"],
-    )
+    kernel, dilations = weights.shape[:2], attributes["dilations"]
+    pads = resolve_pads(attributes, (x.height, x.width), effective_kernel(kernel, dilations))
+    matrix = weights.reshape(-1, placed.out_shape[2])
+    return prepare_product(placed, matrix, kernel, attributes["strides"], dilations, pads, groups)
+
+
+def prepare_conv2d(placed):
+    """Prepare a `conv2d` node."""
+    return prepare_window(placed, placed.node.attributes["groups"])
 
 
 def prepare_multiplied_depthwise(placed):
     """Prepare a `depthwise_conv2d` node whose multiplier is not 1: a convolution with one group for each channel."""
-    attributes, x = placed.node.attributes, placed.view("x")
-    weights = placed.constant("weights")
-    rows, columns, channels, multiplier = weights.shape
-    dilations = attributes["dilations"]
-    pads = resolve_pads(attributes, (x.height, x.width), effective_kernel((rows, columns), dilations))
-    return prepare_product(
-        placed, weights.reshape(rows * columns, channels * multiplier), (rows, columns), attributes["strides"], dilations,
-        pads, channels,
-    )
+    return prepare_window(placed, placed.view("x").channels)
 
 
 def prepare_dense(placed):

@@ -57,10 +57,8 @@ def prepare(placed):
     attributes, x, out = placed.node.attributes, placed.view("x"), placed.out
     dilations = attributes["dilations"]
     pads = resolve_pads(attributes, (x.height, x.width), effective_kernel((rows, columns), dilations))
-    packed = placed.packed(
-        "depthwise",
-        lambda: pack_depthwise(weights.reshape(rows, columns, channels), placed.constant("bias"), instruction_set.lanes),
-    )
+    filters, bias = weights.reshape(rows, columns, channels), placed.constant("bias")
+    packed = placed.packed("depthwise", lambda: pack_depthwise(filters, bias, instruction_set.lanes))
     step.keep = packed
     a.weights = <const float *><uintptr_t>packed.ctypes.data
     a.x, a.out = as_view(x), as_view(out)

@@ -1,0 +1,21 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+HAS_OPENMP: bool
+parallel_regions: int
+
+class Step:
+    name: str
+    kernel: str
+    scratch: int
+
+class Executor:
+    arena_bytes: int
+    scratch_bytes: int
+    def __init__(
+        self, steps: Sequence[Step], arena: int, inputs: Sequence[int], outputs: Sequence[int], widest: int
+    ) -> None: ...
+    def run(self, arrays: tuple[np.ndarray[Any, Any], ...], images: int, threads: int) -> None: ...
+    def time_steps(self, arrays: tuple[np.ndarray[Any, Any], ...], threads: int) -> list[float]: ...
