@@ -453,6 +453,6 @@ def test_conversion_needs_neither_tensorflow_nor_keras(saved: Path, tmp_path: Pa
     )
     for suffix in SUFFIXES:
         (tmp_path / f"m{suffix}").write_bytes((saved / f"model{suffix}").read_bytes())
-    arguments = [sys.executable, "-c", code, *(str(tmp_path / f"m{suffix}") for suffix in SUFFIXES)]
+    arguments = [sys.executable, "-P", "-c", code, *(str(tmp_path / f"m{suffix}") for suffix in SUFFIXES)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert len(set(done.stdout.split())) == 1

@@ -125,7 +125,7 @@ def test_the_same_graph_gives_the_same_bytes_in_every_process(seed: str) -> None
         "from edgecnn.format import encode; print(zlib.crc32(encode(rich_graph(3))))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": seed}
-    arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1])]
+    arguments = [sys.executable, "-P", "-c", code, str(Path(__file__).parents[1])]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
     import zlib
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from edgecnn.runtime.kernels.convolution import prepare_conv2d, prepare_dense
 from edgecnn.runtime.kernels.copying import prepare_concatenate, prepare_copy, prepare_zero_padding2d
-from edgecnn.runtime.kernels.depthwise import prepare as prepare_depthwise_conv2d
+from edgecnn.runtime.kernels.depthwise import prepare_depthwise_conv2d
 from edgecnn.runtime.kernels.elementwise import prepare_activation, prepare_binary
-from edgecnn.runtime.kernels.normalization import prepare as prepare_batch_normalization
+from edgecnn.runtime.kernels.normalization import prepare_batch_normalization
 from edgecnn.runtime.kernels.pooling import prepare_global_pool, prepare_pool
-from edgecnn.runtime.kernels.softmax import prepare as prepare_softmax
+from edgecnn.runtime.kernels.softmax import prepare_softmax
 
 if TYPE_CHECKING:
     from edgecnn.runtime.executor import Step

@@ -45,7 +45,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     a.depthwise(&a.window, x, a.weights, out, first, last, channel, count, &a.activation)
 
 
-def prepare(placed):
+def prepare_depthwise_conv2d(placed):
     """Prepare a `depthwise_conv2d` node."""
     cdef DepthwiseStep step = DepthwiseStep.__new__(DepthwiseStep)
     cdef depthwise_arguments *a = &step.arguments

@@ -50,7 +50,7 @@ def fold(gamma, beta, mean, variance, epsilon):
     return scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
-def prepare(placed):
+def prepare_batch_normalization(placed):
     """Prepare a `batch_normalization` node."""
     cdef NormalizationStep step = NormalizationStep.__new__(NormalizationStep)
     cdef normalization_arguments *a = &step.arguments

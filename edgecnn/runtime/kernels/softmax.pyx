@@ -50,7 +50,7 @@ cdef void run_axis(const ec_step *step, const ec_context *context, int thread, i
             out[start + i * a.inner] = line[i]
 
 
-def prepare(placed):
+def prepare_softmax(placed):
     """Prepare a `softmax` node."""
     cdef SoftmaxStep step = SoftmaxStep.__new__(SoftmaxStep)
     cdef InstructionSet instruction_set = placed.instruction_set
