@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +59,7 @@ def write(graph: Graph, path: str | os.PathLike[str], *, compress: bool = False,
         raise InputError(
             f"{target}: exists already; allow to replace it (overwrite=True, --force) or name another file"
         )
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    beside = target.with_name(f".{target.name}.{os.urandom(6).hex()}.part")
     try:
         with open(beside, "xb") as file:
             size = _write_to(file, graph, compress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -293,7 +292,7 @@ class Model:
                     "high_ms": float(np.percentile(column, 90)),
                 }
             )
-        return Profile(tuple(steps), 1e3 * statistics.median(wholes), runs, self.threads)
+        return Profile(tuple(steps), 1e3 * float(np.median(wholes)), runs, self.threads)
 
     def summary(self) -> str:
         """A line a step: operator, output shape, kernel and instruction set, MACs, bytes of weights."""
@@ -328,6 +327,8 @@ class Model:
 
     def _by_order(self, inputs: Sequence[Any]) -> list[Any]:
         """What the caller gave, as one value for each input, in order."""
+        if len(inputs) == len(self.inputs) == 1 and type(inputs[0]) is np.ndarray:
+            return list(inputs)
         names = [spec.name for spec in self.inputs]
         given: Any = inputs
         if len(inputs) == 1 and (
@@ -346,11 +347,11 @@ class Model:
     def _check_inputs(self, values: Sequence[Any], convert: bool = True) -> tuple[list[Array], int]:
         """Arrays of the wanted rank and sizes (float32 and contiguous if `convert`), and the number of images."""
         arrays = [_as_array(value, spec, convert) for value, spec in zip(values, self.inputs, strict=True)]
-        images = {a.shape[0] for a in arrays}
-        if len(images) > 1:
+        images = len(arrays[0])
+        if len(arrays) > 1 and any(len(a) != images for a in arrays):
             shapes = ", ".join(f"{spec.name} {a.shape}" for spec, a in zip(self.inputs, arrays, strict=True))
             raise InputError(f"inputs of different batch sizes: {shapes}; wanted the same for all")
-        return arrays, images.pop()
+        return arrays, images
 
     def _plan_for(self, arrays: Sequence[Array]) -> Plan:
         return self._plan(tuple(a.shape[1:] for a in arrays))
@@ -410,6 +411,14 @@ def _unpickle(graph: Graph, threads: int, file_size: int | None, isa: str) -> Mo
 
 
 def _as_array(value: Any, spec: TensorSpec, convert: bool) -> Array:
+    if (
+        type(value) is np.ndarray
+        and value.dtype == np.float32
+        and value.ndim == len(spec.shape)
+        and value.flags.c_contiguous
+        and value.shape[1:] == spec.shape[1:]
+    ):
+        return value  # as is: the usual case, worth a shortcut where a whole network takes microseconds
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
