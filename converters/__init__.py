@@ -63,6 +63,8 @@ def convert(
     if output is None:
         if not isinstance(model, str | os.PathLike):
             raise InputError("output: a model object has no file beside which to write; name one")
+        if not Path(model).name:
+            raise InputError(f"output: {model!s} has no name to make one of; name the file to write")
         output = Path(model).with_suffix(".ecnn")
     target = Path(output)
     if target.exists() and not overwrite:

@@ -78,9 +78,9 @@ def outcomes(description: ModelDescription, graph: Graph) -> tuple[LayerOutcome,
     """What became of every layer of a description in the final graph."""
     found: dict[str, list[str]] = {}
     for node in graph.nodes:
-        for layer in node.layers:
-            own = node.name == layer or node.name.startswith((f"{layer}/", f"{layer}:"))
-            found.setdefault(layer, []).append(node.operator if own else f"in {node.name}")
+        for path in node.layers:
+            own = node.name == path or node.name.startswith((f"{path}/", f"{path}:"))
+            found.setdefault(path, []).append(node.operator if own else f"in {node.name}")
     rows = []
     for layer in description.layers:
         default = ["input" if layer.class_name == "InputLayer" else "dropped"]

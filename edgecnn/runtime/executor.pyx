@@ -6,7 +6,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_has_openmp, ec_step, ec_team, ec_thread, ec_walk
+from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_has_openmp, ec_meet, ec_step, ec_team, ec_thread, ec_walk
 
 HAS_OPENMP = bool(ec_has_openmp())
 
@@ -73,6 +73,7 @@ cdef class Executor:
     cdef readonly size_t arena_bytes, scratch_bytes
     cdef tuple strides
     cdef int buffers, inputs
+    cdef bint shared          # whether any step is worth sharing
     cdef float *zeros
 
     def __cinit__(self, steps, size_t arena, inputs, outputs, size_t widest):
@@ -94,6 +95,7 @@ cdef class Executor:
             step = self.kept[i]
             self.steps[i] = step.step
             self.steps[i].barrier = 1
+            self.shared |= not step.step.serial
         for i in range(1, self.count):
             # Thread 0 does both: nobody waits for anybody.
             if self.steps[i].serial and self.steps[i - 1].serial:
@@ -135,9 +137,10 @@ cdef class Executor:
         cdef ec_context *contexts
         cdef int i, n = self.buffers
         cdef size_t alone
+        cdef ec_barrier barrier
         if images == 0:
             return
-        if not HAS_OPENMP or threads < 1:
+        if not HAS_OPENMP or threads < 1 or (images < <size_t>threads and not self.shared):
             threads = 1
         # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
         alone = images // threads if threads > 1 else 0
@@ -167,13 +170,14 @@ cdef class Executor:
                 contexts[i].buffers = base + n * (1 + 2 * i)
                 contexts[i].buffers[0] = workspace.arena
                 base[n * (2 + 2 * i)] = (<Workspace>taken[0]).arena
+            memset(&barrier, 0, sizeof(barrier))
             if threads == 1:
                 with nogil:
-                    self._images(contexts, base, stride, 0, images, 0, 1, seconds)
+                    self._images(contexts, base, stride, 0, images, 0, 1, NULL, seconds)
             else:
                 parallel_regions += 1
                 with nogil, parallel(num_threads=threads):
-                    self._team(contexts, base, stride, images, alone, seconds)
+                    self._team(contexts, base, stride, images, alone, &barrier, seconds)
         finally:
             for i in range(1, held + 1):
                 PyBuffer_Release(&views[i])
@@ -184,28 +188,28 @@ cdef class Executor:
             self.idle.extend(taken)
 
     cdef void _team(self, const ec_context *contexts, float **base, const size_t *stride, size_t images,
-                    size_t alone, double *seconds) noexcept nogil:
+                    size_t alone, ec_barrier *barrier, double *seconds) noexcept nogil:
         # Called by every thread of the region. The team may be smaller than asked for, so shares follow its real size.
         cdef int thread = ec_thread(), threads = ec_team()
         cdef size_t first = thread * alone
         cdef ec_context shared
         if threads > 1:
-            self._images(contexts + thread, base, stride, first, first + alone, 0, 1, NULL)
-            ec_barrier()  # the shared images use thread 0's arena
+            self._images(contexts + thread, base, stride, first, first + alone, 0, 1, NULL, NULL)
+            ec_meet(barrier, threads)  # the shared images use thread 0's arena
         else:
             alone = 0
         shared = contexts[thread]
         shared.buffers = contexts[thread].buffers + self.buffers
-        self._images(&shared, base, stride, threads * alone, images, thread, threads, seconds)
+        self._images(&shared, base, stride, threads * alone, images, thread, threads, barrier, seconds)
 
     cdef void _images(self, const ec_context *context, float **base, const size_t *stride, size_t first, size_t last,
-                      int thread, int threads, double *seconds) noexcept nogil:
+                      int thread, int threads, ec_barrier *barrier, double *seconds) noexcept nogil:
         cdef size_t image
         cdef int i
         for image in range(first, last):
             for i in range(1, self.buffers):
                 context.buffers[i] = base[i] + image * stride[i]
-            ec_walk(self.steps, self.count, context, thread, threads, seconds)
+            ec_walk(self.steps, self.count, context, thread, threads, barrier, seconds)
 
     def _take(self):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,8 @@ from edgecnn.runtime.executor import Executor, Step
 from edgecnn.runtime.kernels import FAMILIES
 from edgecnn.runtime.memory import Layout, View, layout
 
-SERIAL_WORK = 16384
-"""Steps of less work than this (multiply-adds, or values moved) run on one thread: meeting costs more than sharing."""
+SERIAL_MACS, SERIAL_VALUES = 65536, 16384
+"""Steps of fewer multiply-adds and output values than these run on one thread: meeting costs more than sharing."""
 
 
 @dataclass
@@ -85,8 +86,7 @@ class Placed:
     @property
     def serial(self) -> bool:
         """Whether the step is too small to share."""
-        size = int(np.prod(self.out_shape))
-        return max(self.macs, size) < SERIAL_WORK
+        return self.macs < SERIAL_MACS and math.prod(self.out_shape) < SERIAL_VALUES
 
 
 @dataclass(frozen=True)

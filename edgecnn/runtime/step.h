@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "barrier.h"
+
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -46,12 +48,7 @@ static inline void ec_share(size_t count, int thread, int threads, size_t *first
     *last = count * ((size_t)thread + 1) / (size_t)threads;
 }
 
-/* Own names, because OpenMP may be absent; the pragma, because Cython has no barrier of its own. */
-static inline void ec_barrier(void) {
-#ifdef _OPENMP
-#pragma omp barrier
-#endif
-}
+/* Own names, because OpenMP may be absent. */
 static inline int ec_thread(void) {
 #ifdef _OPENMP
     return omp_get_thread_num();
@@ -80,14 +77,15 @@ static inline double ec_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Walks the steps of one image; called by every thread of the team. seconds: where to put each step's time, or NULL. */
+/* Walks the steps of one image; called by every thread of the team. barrier: the team's, for more than one thread;
+   seconds: where to put each step's time, or NULL. */
 static inline void ec_walk(const ec_step *steps, size_t count, const ec_context *context, int thread, int threads,
-                           double *seconds) {
+                           ec_barrier *barrier, double *seconds) {
     double before = seconds && thread == 0 ? ec_now() : 0;
     for (size_t i = 0; i < count; i++) {
         if (!steps[i].serial) steps[i].run(&steps[i], context, thread, threads);
         else if (thread == 0) steps[i].run(&steps[i], context, 0, 1);
-        if (threads > 1 && steps[i].barrier) ec_barrier();
+        if (threads > 1 && steps[i].barrier) ec_meet(barrier, threads);
         if (seconds && thread == 0) {
             double after = ec_now();
             seconds[i] = after - before;

@@ -2,6 +2,9 @@ from libc.stddef cimport ptrdiff_t
 
 
 cdef extern from "step.h" nogil:
+    ctypedef struct ec_barrier:
+        pass
+
     ctypedef struct ec_view:
         int buffer
         ptrdiff_t offset
@@ -22,8 +25,8 @@ cdef extern from "step.h" nogil:
 
     float *ec_at(const ec_context *, const ec_view *) noexcept
     void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) noexcept
-    void ec_walk(const ec_step *, size_t, const ec_context *, int, int, double *) noexcept
-    void ec_barrier() noexcept
+    void ec_walk(const ec_step *, size_t, const ec_context *, int, int, ec_barrier *, double *) noexcept
+    void ec_meet(ec_barrier *, int threads) noexcept
     int ec_thread() noexcept
     int ec_team() noexcept
     int ec_has_openmp() noexcept
