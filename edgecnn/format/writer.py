@@ -7,7 +7,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from edgecnn.errors import InputError, ModelFileError
@@ -53,6 +52,8 @@ def write(graph: Graph, path: str | os.PathLike[str], *, compress: bool = False,
         InputError: the file exists and may not be replaced.
         ModelFileError: it cannot be written (no such folder, no right, disk full).
     """
+    from pathlib import Path  # here: it is a sixth of edgecnn's import
+
     graph.check()
     target = Path(path)
     if target.exists() and not overwrite:

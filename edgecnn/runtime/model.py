@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +90,8 @@ class Profile:
         Raises:
             InputError: another suffix.
         """
+        from pathlib import Path  # here: it is a sixth of edgecnn's import
+
         target = Path(path)
         if target.suffix != ".json":
             raise InputError(f"{target}: a profile is saved as .json; given {target.suffix or 'no suffix'}")
@@ -501,7 +502,7 @@ class _Progress:
 
 
 def load(
-    source: str | os.PathLike[str] | bytes | Graph,
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview | Graph,
     threads: int | None = None,
     device: str = "cpu",
     max_bytes: int | None = None,
@@ -525,5 +526,5 @@ def load(
         source.check()
         return Model(source, threads=threads)
     graph = file_format.read(source, max_bytes=max_bytes)
-    size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
     return Model(graph, threads=threads, file_size=size)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgecnn.errors import InputError
 from edgecnn.runtime import executor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MOST = 256
 """More threads than this are taken for a mistake."""
@@ -43,6 +46,8 @@ def available() -> int:
 
 def _quota() -> int | None:
     """Whole cores in this process's cgroup quota (version 2, then 1); None without one."""
+    from pathlib import Path  # here: it is a sixth of edgecnn's import
+
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
