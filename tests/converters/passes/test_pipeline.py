@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,7 +170,7 @@ def test_passes_that_undo_each_other_are_stopped(monkeypatch: pytest.MonkeyPatch
         pipeline.run(graph)
 
 
-def test_six_hundred_nodes_take_well_under_a_second() -> None:
+def test_the_number_of_walks_does_not_grow_with_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     b = GraphBuilder()
     x = b.input("x", 16, 16, 8)
     while len(b.nodes) < 600:
@@ -183,9 +182,16 @@ def test_six_hundred_nodes_take_well_under_a_second() -> None:
         )
         x = b.add("identity", b.add("add", x, batch_norm(b, W, conv(b, W, y, 8))))
     graph = b.graph(x)
-    begin = time.process_time()
+    walks = 0
+    check = Graph.check
+
+    def counted(checked: Graph) -> None:
+        nonlocal walks
+        walks += 1
+        check(checked)
+
+    monkeypatch.setattr(Graph, "check", counted)
     after, _ = pipeline.run(graph)
-    spent = time.process_time() - begin
     assert operators(after) == ["conv2d", "depthwise_conv2d", "conv2d"] * (len(graph.nodes) // 11)
-    # About 0.2 s here; a slower machine may take more, an algorithm that walks the graph for each patch takes far more.
-    assert spent < 2
+    # A few rounds of each pass; one walk for each patch would be some 500.
+    assert walks <= 4 * len(pipeline.PASSES)
