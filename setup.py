@@ -83,6 +83,7 @@ def extension(module: str, *sources: str) -> Extension:
         define_macros=macros,
         extra_compile_args=COMMON + CYTHON_ONLY + compile_flags,
         extra_link_args=link_flags,
+        libraries=[] if sys.platform == "win32" else ["m"],
         depends=[str(path) for path in sorted(Path(RUNTIME).rglob("*.h"))],
         py_limited_api=not FREE_THREADED,
     )

@@ -1,7 +1,7 @@
 """Foreign model -> graph -> .ecnn file. `convert` is the one entrance.
 
 sources/     what the model comes as -> a description: layers, connections, weights; nothing is executed
-layers/      one function a Keras layer
+layers/      one function a layer, built with builder.py
 assembly.py  description -> graph
 passes/      graph -> graph, faster
 report.py    what became of every layer
@@ -19,13 +19,14 @@ import numpy as np
 
 from edgecnn import format as file_format
 from edgecnn.converters.assembly import assemble
+from edgecnn.converters.layers import register
 from edgecnn.converters.passes import pipeline
 from edgecnn.converters.report import LayerOutcome, Report, outcomes
 from edgecnn.converters.sources import open_source
 from edgecnn.errors import InputError
 from edgecnn.graph import Graph
 
-__all__ = ["LayerOutcome", "Report", "convert", "to_graph"]
+__all__ = ["LayerOutcome", "Report", "convert", "register", "to_graph"]
 
 WEIGHTS = ("float32", "float16")
 MOST_HALF_ONLY = 1024
@@ -83,7 +84,7 @@ def convert(
         return Report(
             description.source,
             str(target),
-            ".".join(map(str, description.keras)),
+            description.writer or f"Keras {description.keras[0]}.{description.keras[1]}",
             outcomes(description, graph),
             len(graph.nodes),
             sum(constant.array.size for constant in graph.constants.values()),

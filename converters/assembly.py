@@ -1,24 +1,34 @@
-"""From a model's description to a graph, before any pass: each layer's steps, in an order in which they can run."""
+"""From a model's description to a graph, before any pass: each layer's operators, in an order in which they can run.
+
+A model inside a model is assembled in its place, once for each call, its layers' paths behind its own. What is called again
+has the same weights, once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgecnn.converters.layers import LAYERS, PREVIOUS, Layer, Step, Unsupported
-from edgecnn.converters.layers.activation import check_configuration
-from edgecnn.converters.sources.description import Call, LayerDescription, ModelDescription, TensorReference
+from edgecnn.converters.builder import Builder, Draft
+from edgecnn.converters.layers import Layer, Unsupported, check_configuration, find, reason_to_refuse
+from edgecnn.converters.sources.description import (
+    Call,
+    LayerDescription,
+    ModelDescription,
+    TensorReference,
+    leaves,
+    replaced,
+)
 from edgecnn.errors import ConversionError, GraphError, UnsupportedLayer, UnsupportedLayerError
 from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor
 
-HINTS = {
-    "Lambda": ("holds Python code, which is never run", "replace it by layers of Keras"),
-    "Functional": ("is a model inside the model", "call its layers directly in the outer model; nesting comes later"),
-    "Sequential": ("is a model inside the model", "call its layers directly in the outer model; nesting comes later"),
-    "Model": ("is a model inside the model", "call its layers directly in the outer model; nesting comes later"),
-}
+MOST_CALLS = 100_000
+"""Layers, each counted as often as it is called: models inside models may multiply beyond any network."""
+
+Outputs = Mapping[TensorReference, Tensor | None]
+"""The tensor of every output, None where a layer before it cannot be converted."""
 
 
 def assemble(description: ModelDescription) -> Graph:
@@ -37,38 +47,19 @@ class _Assembler:
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
-        self.outputs: dict[TensorReference, str] = {}
-        """The tensor of every layer's call, once it is there."""
-        self.failed: dict[TensorReference, None] = {}
-        """Outputs of layers that cannot be converted, and all that needs them."""
         self.items: dict[str, UnsupportedLayer] = {}
+        self.calls = 0
 
     def assemble(self) -> Graph:
-        waiting = [
-            (layer, number, call) for layer in self.description.layers for number, call in enumerate(layer.calls)
-        ]
-        self._check_references(waiting)
-        while waiting:
-            later = []
-            for layer, number, call in waiting:
-                if all(r in self.outputs or r in self.failed for r in call.inputs):
-                    self._apply(layer, number, call)
-                else:
-                    later.append((layer, number, call))
-            if len(later) == len(waiting):
-                names = sorted({layer.path for layer, _, _ in later})
-                raise ConversionError(
-                    f"{self.description.source}: layers {names} wait for each other; the file is damaged"
-                )
-            waiting = later
+        found = self._model(self.description, "", "", None)
         if self.items:
-            order = {layer.path: index for index, layer in enumerate(self.description.layers)}
+            order = {path: index for index, (path, _) in enumerate(self.description.walk())}
             items = sorted(self.items.values(), key=lambda item: order[item.path])
             raise UnsupportedLayerError(self.description.source, items)
         graph = Graph(
             self.description.name,
-            tuple(Port(name, self._output(reference)) for name, reference in self.description.inputs),
-            tuple(Port(name, self._output(reference)) for name, reference in self.description.outputs),
+            tuple(Port(name, self._port(found, r)) for name, r in self.description.inputs),
+            tuple(Port(name, self._port(found, r)) for name, r in self.description.outputs),
             tuple(self.nodes),
             self.tensors,
             self.constants,
@@ -82,100 +73,207 @@ class _Assembler:
             raise ConversionError(f"{self.description.source}: {error}") from error
         return graph
 
-    def _output(self, reference: TensorReference) -> str:
-        if reference not in self.outputs:
-            raise ConversionError(
-                f"{self.description.source}: output {reference.index} of call {reference.call} of layer "
-                f"{reference.layer!r} is not in the file; the file is damaged"
-            )
-        return self.outputs[reference]
+    def _port(self, outputs: Outputs, reference: TensorReference) -> str:
+        tensor = self._output(self.description, outputs, reference)
+        assert tensor is not None  # there is no item
+        return tensor.name
 
-    def _check_references(self, waiting: Sequence[tuple[LayerDescription, int, Call]]) -> None:
-        known = {TensorReference(layer.path, number) for layer, number, _ in waiting}
+    def _output(self, model: ModelDescription, outputs: Outputs, reference: TensorReference) -> Tensor | None:
+        if reference not in outputs:
+            raise ConversionError(
+                f"{model.source}: output {reference.index} of call {reference.call} of layer {reference.layer!r} is not in "
+                f"the file; the file is damaged"
+            )
+        return outputs[reference]
+
+    def _model(self, model: ModelDescription, path: str, scope: str, given: Sequence[Tensor | None] | None) -> Outputs:
+        """All outputs of a model's layers.
+
+        Args:
+            path: of the model, with "/" behind it; names its layers and their weights.
+            scope: the same with the number of its call; names its nodes.
+            given: a tensor for each of its inputs; None for the outermost, whose input layers make them.
+        """
+        waiting = [(layer, number, call) for layer in model.layers for number, call in enumerate(layer.calls)]
+        self.calls += len(waiting)
+        if self.calls > MOST_CALLS:
+            raise ConversionError(f"{model.source}: more than {MOST_CALLS} calls of layers; the file is damaged")
+        self._check_references(model, waiting)
+        outputs: dict[TensorReference, Tensor | None] = {}
+        if given is not None:
+            outputs.update({reference: x for (_, reference), x in zip(model.inputs, given, strict=True)})
+        while waiting:
+            later = []
+            for layer, number, call in waiting:
+                if layer.class_name == "InputLayer" and given is not None:
+                    continue
+                needed = {TensorReference(r.layer, r.call) for r in call.inputs}
+                if all(r in outputs for r in needed):
+                    values = self._apply(model, layer, number, call, path, scope, outputs)
+                    outputs.update({TensorReference(layer.path, number, i): x for i, x in enumerate(values)})
+                else:
+                    later.append((layer, number, call))
+            if len(later) == len(waiting):
+                names = sorted({layer.path for layer, _, _ in later})
+                raise ConversionError(f"{model.source}: layers {names} wait for each other; the file is damaged")
+            waiting = later
+        return outputs
+
+    def _check_references(self, model: ModelDescription, waiting: Sequence[tuple[LayerDescription, int, Call]]) -> None:
+        known = {(layer.path, number) for layer, number, _ in waiting}
         for layer, _, call in waiting:
             for reference in call.inputs:
-                if reference not in known and reference.index == 0:
+                if (reference.layer, reference.call) not in known:
                     raise ConversionError(
-                        f"{self.description.source}: layer {layer.path!r} reads layer {reference.layer!r}, call "
-                        f"{reference.call}, which is not in the file; the file is damaged"
+                        f"{model.source}: layer {layer.path!r} reads layer {reference.layer!r}, call {reference.call}, "
+                        f"which is not in the file; the file is damaged"
                     )
-                if reference.index:
-                    self.failed[reference] = None
 
-    def _apply(self, layer: LayerDescription, number: int, call: Call) -> None:
-        here = TensorReference(layer.path, number)
+    def _apply(
+        self,
+        model: ModelDescription,
+        layer: LayerDescription,
+        number: int,
+        call: Call,
+        path: str,
+        scope: str,
+        outputs: Outputs,
+    ) -> list[Tensor | None]:
+        """The outputs of one call of a layer."""
+        here = f"{path}{layer.path}"
         try:
             if layer.class_name == "InputLayer":
-                self.outputs[here] = self._add_tensor(layer.path, _input_shape(layer))
-                return
-            function = LAYERS.get(layer.class_name)
+                return [self._add_tensor(layer.path, _input_shape(layer))]
+            if layer.model is not None:
+                return self._inner_model(layer, layer.model, number, call, here, scope, outputs)
+            inputs = [self._output(model, outputs, reference) for reference in call.inputs]
+            function = find(layer.class_name)
             if function is None:
-                raise Unsupported(*HINTS.get(layer.class_name, _unknown(layer.class_name)))
-            if call.extras:
-                raise Unsupported(f"it is called with {', '.join(call.extras)}", "use layers on tensors only")
-            given = Layer(layer.path, layer.class_name, layer.config, self.description.keras, layer.weights)
-            if any(reference in self.failed for reference in call.inputs):
-                self.failed[here] = None
-                check_configuration(given)
-                return
-            inputs = [self.tensors[self.outputs[reference]] for reference in call.inputs]
-            self.outputs[here] = self._add_steps(layer, number, function(given, inputs))
+                raise Unsupported(*reason_to_refuse(layer.class_name))
+            _check_arguments(layer, call)
+
+            def tensor(leaf: Any) -> Any:
+                return outputs[leaf] if isinstance(leaf, TensorReference) else leaf
+
+            seen = Layer(
+                here,
+                layer.class_name,
+                layer.config,
+                model.keras,
+                layer.weights,
+                tuple(replaced(value, tensor) for value in call.arguments),
+                {name: replaced(value, tensor) for name, value in call.keywords.items() if name != "mask"},
+                layer.inner,
+            )
+            tensors = [x for x in inputs if x is not None]
+            if len(tensors) < len(inputs):
+                check_configuration(seen)
+                return [None]
+            build = Builder()
+            result = function(seen, build, tensors)
+            node = f"{scope}{layer.path}" if number == 0 else f"{scope}{layer.path}:{number}"
+            return self._accept(build.drafts, [result] if isinstance(result, Tensor) else result, node, here)
         except Unsupported as problem:
-            self.failed[here] = None
-            self.items[layer.path] = UnsupportedLayer(layer.path, layer.class_name, problem.reason, problem.hint)
+            self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
+            return [None]
         except GraphError as error:
             raise ConversionError(
-                f"{self.description.source}: layer {layer.path!r} ({layer.class_name}): {error}; the file is damaged, or "
-                f"its weights belong to another model"
+                f"{model.source}: layer {here!r} ({layer.class_name}): {error}; the file is damaged, or its weights belong "
+                f"to another model"
             ) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             raise ConversionError(
-                f"{self.description.source}: layer {layer.path!r} ({layer.class_name}): its configuration is damaged "
+                f"{model.source}: layer {here!r} ({layer.class_name}): its configuration is damaged "
                 f"({type(error).__name__}: {error})"
             ) from error
 
-    def _add_tensor(self, name: str, shape: tuple[int | None, ...]) -> str:
-        self.tensors[name] = Tensor(name, shape)
-        return name
+    def _inner_model(
+        self,
+        layer: LayerDescription,
+        model: ModelDescription,
+        number: int,
+        call: Call,
+        here: str,
+        scope: str,
+        outputs: Outputs,
+    ) -> list[Tensor | None]:
+        """The outputs of a model that is called as a layer."""
+        first = call.arguments[0] if call.arguments else None
+        references = list(call.inputs)
+        if isinstance(first, Mapping) and model.input_structure == "dict":
+            references = [first[name] for name, _ in model.inputs]
+        if len(references) != len(model.inputs):
+            raise Unsupported(
+                f"it is a model of {len(model.inputs)} inputs, called with {len(references)} tensors",
+                "call it with one tensor for each input",
+            )
+        given = [outputs[reference] for reference in references]
+        suffix = "" if number == 0 else f":{number}"
+        found = self._model(model, f"{here}/", f"{scope}{layer.path}{suffix}/", given)
+        names = model.outputs if model.output_structure != "dict" else sorted(model.outputs)
+        return [self._output(model, found, reference) for _, reference in names]
 
-    def _add_steps(self, layer: LayerDescription, number: int, steps: Sequence[Step]) -> str:
-        """Nodes for a layer's steps; the last is called like the layer, constants like the layer and their role."""
-        last = layer.path if number == 0 else f"{layer.path}:{number}"
-        previous = ""
-        for index, step in enumerate(steps):
-            ends = index == len(steps) - 1
-            name = last if ends else f"{last}/{index}_{step.operator}"
-            row = OPERATORS[step.operator]
-            names = []
-            for position, value in enumerate(step.inputs):
+    def _accept(self, drafts: Sequence[Draft], results: Sequence[Tensor], name: str, path: str) -> list[Tensor | None]:
+        """Nodes for a layer's drafts. The one that gives the first output is called like the layer, the others like it and
+        their operator; constants like their node's layer and role, so that a second call finds them."""
+        made = {id(draft.output) for draft in drafts}
+        taken: set[int] = set()
+        final: list[Draft] = list(drafts)
+        outputs: list[Tensor] = []
+        for result in results:
+            if id(result) not in made or id(result) in taken:
+                copy = Draft("identity", (result,), {}, Tensor("<copy>", result.shape))
+                final.append(copy)
+                result = copy.output
+            taken.add(id(result))
+            outputs.append(result)
+        names: dict[int, Tensor] = {}
+        for index, draft in enumerate(final):
+            is_first = draft.output is outputs[0]
+            suffix = "" if is_first else f"/{index}_{draft.operator}"
+            row = OPERATORS[draft.operator]
+            inputs = []
+            for position, value in enumerate(draft.inputs):
                 role = row.roles[min(position, len(row.roles) - 1)].name
-                base = layer.path if ends else f"{layer.path}/{index}_{step.operator}"
-                names.append(self._input_name(value, previous, f"{base}/{role}"))
-            attributes = step.filled_attributes()
-            complaint = row.complaint(attributes, names, self.constants)
-            if complaint:
-                raise GraphError(complaint)
-            shapes = [self._shape(n) if n else None for n in names]
-            (shape,) = row.shapes(attributes, shapes)
-            previous = self._add_tensor(name, shape)
-            self.nodes.append(Node(step.operator, name, tuple(names), (previous,), attributes, (layer.path,)))
-        return previous
+                if isinstance(value, Tensor):
+                    inputs.append(names.get(id(value), value).name)
+                else:
+                    inputs.append("" if value is None else self._add_constant(f"{path}{suffix}/{role}", value))
+            tensor = self._add_tensor(f"{name}{suffix}", draft.output.shape)
+            names[id(draft.output)] = tensor
+            self.nodes.append(
+                Node(draft.operator, tensor.name, tuple(inputs), (tensor.name,), draft.attributes, (path,))
+            )
+        return [names[id(output)] for output in outputs]
 
-    def _input_name(self, value: Any, previous: str, name: str) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, Tensor):
-            return value.name
-        if isinstance(value, str):
-            if value != PREVIOUS or not previous:
-                raise GraphError(f"there is no {value} here")
-            return previous
-        # A layer that is called again brings the same weights.
-        self.constants[name] = Constant(name, np.ascontiguousarray(value, np.float32))
+    def _add_tensor(self, name: str, shape: tuple[int | None, ...]) -> Tensor:
+        wanted, number = name, 2
+        while name in self.tensors or name in self.constants:
+            name, number = f"{wanted} {number}", number + 1
+        self.tensors[name] = Tensor(name, shape)
+        return self.tensors[name]
+
+    def _add_constant(self, name: str, values: np.ndarray[Any, Any]) -> str:
+        wanted, number = name, 2
+        while name in self.constants or name in self.tensors:
+            known = self.constants.get(name)
+            if known is not None and known.array.shape == values.shape and known.array.tobytes() == values.tobytes():
+                return name  # a layer that is called again brings the same weights
+            name, number = f"{wanted} {number}", number + 1
+        self.constants[name] = Constant(name, values)
         return name
 
-    def _shape(self, name: str) -> tuple[int | None, ...]:
-        return self.tensors[name].shape if name in self.tensors else self.constants[name].shape
+
+def _check_arguments(layer: LayerDescription, call: Call) -> None:
+    """Refuses arguments that a layer's function would not see. Functions of keras.ops and tf see all."""
+    if call.keywords.get("mask") is not None:
+        raise Unsupported("it is called with a mask", "call it without")
+    if layer.class_name.startswith(("ops.", "tf.", "onnx.", "tflite.")):
+        return
+    others = [*call.arguments, *(value for name, value in call.keywords.items() if name not in ("mask", "training"))]
+    extra = [leaf for leaf in leaves(others) if leaf is not None and not isinstance(leaf, TensorReference)]
+    if extra:
+        raise Unsupported(f"it is called with {', '.join(map(repr, extra))}", "use layers on tensors only")
 
 
 def _input_shape(layer: LayerDescription) -> tuple[int | None, ...]:
@@ -186,10 +284,6 @@ def _input_shape(layer: LayerDescription) -> tuple[int | None, ...]:
         raise ValueError(f"it has the shape {shape}")
     if layer.config.get("sparse") or layer.config.get("ragged"):
         raise Unsupported("it takes sparse or ragged tensors", "use a dense input")
+    if layer.config.get("dtype") == "string":
+        raise Unsupported("it takes strings", "use numbers")
     return (None, *shape[1:])
-
-
-def _unknown(class_name: str) -> tuple[str, str]:
-    if ">" in class_name:
-        return "is a class of your own, whose code is never run", "build it from layers of Keras"
-    return "is not supported by this version", "replace it by supported layers (see the README's list)"

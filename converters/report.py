@@ -16,7 +16,7 @@ class LayerOutcome:
 
     Attributes:
         path, class_name: the layer.
-        outcome: "conv2d", "in conv1" (part of the node of that name), "dropped" or "input".
+        outcome: "conv", "in conv1" (part of the node of that name), "dropped" or "input".
     """
 
     path: str
@@ -30,7 +30,7 @@ class Report:
 
     Attributes:
         source, output: what was converted, and the file written.
-        keras: version of the Keras that wrote the source.
+        writer: what wrote the source ("Keras 3.1").
         layers: what became of every layer, in order.
         steps: nodes of the converted graph.
         parameters: values of all constants.
@@ -42,7 +42,7 @@ class Report:
 
     source: str
     output: str
-    keras: str
+    writer: str
     layers: tuple[LayerOutcome, ...]
     steps: int
     parameters: int
@@ -67,7 +67,7 @@ class Report:
         before = "" if self.source_size is None else f" (source {self.source_size:,})"
         macs = "unknown until the input's size is" if self.macs is None else f"{self.macs:,}"
         lines = [
-            f"{self.source} (Keras {self.keras}) -> {self.output}",
+            f"{self.source} ({self.writer}) -> {self.output}",
             f"{len(self.layers)} layers -> {self.steps} steps, {self.parameters:,} parameters, {macs} MACs an image",
             f"{self.size:,} bytes{before}",
         ]
@@ -82,9 +82,11 @@ def outcomes(description: ModelDescription, graph: Graph) -> tuple[LayerOutcome,
             own = node.name == path or node.name.startswith((f"{path}/", f"{path}:"))
             found.setdefault(path, []).append(node.operator if own else f"in {node.name}")
     rows = []
-    for layer in description.layers:
+    for path, layer in description.walk():
+        if layer.model is not None:
+            continue
         default = ["input" if layer.class_name == "InputLayer" else "dropped"]
-        rows.append(LayerOutcome(layer.path, layer.class_name, _joined(found.get(layer.path, default))))
+        rows.append(LayerOutcome(path, layer.class_name, _joined(found.get(path, default))))
     return tuple(rows)
 
 

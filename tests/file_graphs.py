@@ -48,9 +48,9 @@ def rich_graph(seed: int = 0, encoding: str = "float32", channels: int = 3) -> G
         "activation_parameters": (0.0, math.inf, 0.0),
     }
     nodes = (
-        Node("conv2d", "größe/conv", ("image", "w", "b", ""), ("c",), convolution, ("größe", "bn")),
+        Node("conv", "größe/conv", ("image", "w", "b", ""), ("c",), convolution, ("größe", "bn")),
         Node("batch_normalization", "bn2", ("c", "g", "b", "m", "v"), ("n",), {**PLAIN, "epsilon": 1e-3}, ("bn2",)),
-        Node("global_average_pool2d", "мean", ("n",), ("y",), {"keepdims": 0}, ()),
+        Node("reduce_mean", "мean", ("n",), ("y",), {"axes": (1, 2), "keepdims": 0}, ()),
     )
     tensors = {
         "image": Tensor("image", (None, None, None, channels)),

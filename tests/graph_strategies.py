@@ -19,7 +19,13 @@ DEFAULTS: dict[str, Any] = {
     "groups": 1,
     "activation": "linear",
     "epsilon": 1e-3,
+    "axes": (1, 2),
+    "output_padding": (0, 0),
     "keepdims": 0,
+    "count_padding": 0,
+    "mode": "constant",
+    "value": 0.0,
+    "log": 0,
 }
 
 
@@ -61,6 +67,8 @@ class GraphBuilder:
                 names.append(value or "")
             else:
                 names.append(self.constant(f"{name}/{role}", value))
+        if operator == "pad" and len(attributes.get("pads", DEFAULTS["pads"])) == 4:  # of an image; not its channels
+            attributes["pads"] = (*attributes.get("pads", DEFAULTS["pads"]), 0, 0)
         filled = {key: attributes.pop(key, DEFAULTS.get(key)) for key in row.attributes}
         if row.activated and filled["activation_parameters"] is None:
             filled["activation_parameters"] = ACTIVATIONS[filled["activation"]].defaults
@@ -113,13 +121,13 @@ def conv(
     """A convolution with random weights."""
     channels = (b.shape(x)[-1] or 1) // attributes.get("groups", 1)
     weights = w.normal(kernel, kernel, channels, filters, fan_in=kernel * kernel * channels)
-    return b.add("conv2d", x, weights, w.normal(filters) if bias else None, **attributes)
+    return b.add("conv", x, weights, w.normal(filters) if bias else None, **attributes)
 
 
 def depthwise(b: GraphBuilder, w: Weights, x: str, kernel: int = 3, multiplier: int = 1, **attributes: Any) -> str:
     """A depthwise convolution with random weights and no bias."""
     weights = w.normal(kernel, kernel, b.shape(x)[-1] or 1, multiplier, fan_in=kernel * kernel)
-    return b.add("depthwise_conv2d", x, weights, None, **attributes)
+    return b.add("depthwise_conv", x, weights, None, **attributes)
 
 
 def batch_norm(b: GraphBuilder, w: Weights, x: str, **attributes: Any) -> str:
@@ -225,7 +233,7 @@ class _Network:
         """Squeeze and excitation: x * sigmoid(conv(mean of x)); the mean perhaps through a reshape."""
         channels = self.b.shape(x)[-1] or 1
         keep = self.draw(st.integers(0, 1))
-        y = self.b.add("global_average_pool2d", x, keepdims=keep)
+        y = self.b.add("reduce_mean", x, keepdims=keep)
         if not keep:
             y = self.b.add("reshape", y, shape=(1, 1, channels))
         y = conv(self.b, self.w, y, channels)
@@ -236,10 +244,10 @@ class _Network:
     def zero_padding(self, x: str) -> str:
         if max(size or 0 for size in self.b.shape(x)[1:3]) > 12:
             return self.identity(x)
-        return self.b.add("zero_padding2d", x, pads=self.draw(st.tuples(*[st.integers(0, 2)] * 4)))
+        return self.b.add("pad", x, pads=self.draw(st.tuples(*[st.integers(0, 2)] * 4)))
 
     def pool(self, x: str) -> str:
-        operator = self.draw(st.sampled_from(["max_pool2d", "max_pool2d", "average_pool2d"]))
+        operator = self.draw(st.sampled_from(["max_pool", "max_pool", "average_pool"]))
         kernel = self.draw(st.integers(2, 3))
         return self.b.add(operator, x, pool_size=(kernel, kernel), **self.window(x, kernel))
 
@@ -256,7 +264,7 @@ class _Network:
         if kind == 0:
             return self.b.add("reshape", x, shape=(height, -1, channels))
         if kind == 1:
-            return self.b.add("zero_padding2d", x)
+            return self.b.add("pad", x)
         return self.b.add("identity", x)
 
     def reshape(self, x: str) -> str:
@@ -269,7 +277,7 @@ class _Network:
     def head(self, x: str) -> str:
         """A classifier: pooling or flattening, dense layers, softmax."""
         if self.draw(st.booleans()):
-            x = self.b.add("global_max_pool2d", x, keepdims=1)
+            x = self.b.add("reduce_max", x, keepdims=1)
         x = self.b.add("reshape", x, shape=(-1,))
         for units in (5, 3):
             depth = self.b.shape(x)[-1] or 1
@@ -284,7 +292,7 @@ class _Network:
         """All tensors that nobody reads yet, pooled and joined: nothing in the network is dead."""
         read = {name for node in self.b.nodes for name in node.inputs}
         loose = [name for name in self.alive if name not in read]
-        pooled = [self.b.add("global_average_pool2d", name) for name in loose]
+        pooled = [self.b.add("reduce_mean", name) for name in loose]
         return self.b.add("concatenate", *pooled, axis=1) if len(pooled) > 1 else pooled[0]
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from edgecnn.errors import GraphError
 from edgecnn.graph import ACTIVATIONS, OPERATORS, Constant, Graph, Node, Port, Tensor
+from edgecnn.graph.operators import COORDINATES, LIMIT, PAD_MODES, RESIZE_METHODS, ROUNDINGS
+from edgecnn.runtime.memory import BINARY
 
 CHANNELS = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 97]))
 SIZES = st.integers(1, 12)
@@ -30,10 +32,16 @@ class Case:
     inputs: dict[str, np.ndarray]
 
 
+POSITIVE = {"log", "sqrt", "rsqrt", "reciprocal", "log1p"}
+"""Functions that want values well above zero; they are drawn for `activation` nodes, whose inputs are chosen to suit."""
+STEPS = {"sign", "floor", "ceil", "round", "hard_shrink", "threshold"}
+"""Functions that jump: no bound on the error of their input bounds theirs, so they are drawn for exact inputs."""
+
+
 @st.composite
-def activations(draw: st.DrawFn) -> dict[str, object]:
-    """Attributes activation and activation_parameters."""
-    name = draw(st.sampled_from(sorted(ACTIVATIONS)))
+def activations(draw: st.DrawFn, exact: bool = False) -> dict[str, object]:
+    """Attributes activation and activation_parameters. exact: whether the values that it meets are free of rounding."""
+    name = draw(st.sampled_from(sorted(ACTIVATIONS if exact else ACTIVATIONS.keys() - POSITIVE - STEPS)))
     parameters = ACTIVATIONS[name].defaults
     if name == "relu":
         parameters = draw(
@@ -45,17 +53,31 @@ def activations(draw: st.DrawFn) -> dict[str, object]:
 
 
 @st.composite
-def windows(
-    draw: st.DrawFn, kernel: tuple[int, int], dilations: tuple[int, int] = (1, 1), most: int = 3
-) -> dict[str, object]:
+def windows(draw: st.DrawFn, kernel: tuple[int, ...], most: int = 3) -> dict[str, object]:
     """Attributes strides, padding and pads; pads smaller than the kernel."""
     same = draw(st.booleans())
-    strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    pads = (0, 0, 0, 0)
+    strides = tuple(draw(st.integers(1, 3)) for _ in kernel)
+    pads = (0,) * (2 * len(kernel))
     if not same:
         high = [min(most, k - 1) for k in kernel]
-        pads = tuple(draw(st.integers(0, high[i // 2])) for i in range(4))
+        pads = tuple(draw(st.integers(0, high[i // 2])) for i in range(2 * len(kernel)))
     return {"strides": strides, "padding": "same" if same else "explicit", "pads": pads}
+
+
+@st.composite
+def kernels(draw: st.DrawFn, ranks: tuple[int, ...] = (2, 2, 2, 1, 3), most: int = 7) -> tuple[int, ...]:
+    """A kernel's sizes for 1 to 3 spatial axes."""
+    rank = draw(st.sampled_from(ranks))
+    square = st.sampled_from([1, 3, 5]).map(lambda side: (side,) * rank)
+    anything = st.tuples(*[st.integers(1, most if rank < 3 else 3)] * rank)
+    return draw(square if rank < 3 and draw(st.booleans()) else anything)
+
+
+def _sizes(draw: st.DrawFn, spans: tuple[int, ...], pads: tuple[int, ...], more: int) -> tuple[int, ...]:
+    """Sizes of an image that windows of `spans` fit."""
+    more = more if len(spans) < 3 else 4
+    least = [max(1, span - sum(pads[2 * axis : 2 * axis + 2])) for axis, span in enumerate(spans)]
+    return tuple(draw(st.integers(low, span + more)) for low, span in zip(least, spans, strict=True))
 
 
 def _values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -78,28 +100,25 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
     names: list[str] = ["x"]
     row = OPERATORS[operator]
     if row.activated:
-        attributes |= draw(activations())
+        attributes |= draw(activations(operator == "activation"))
 
-    if operator in ("conv2d", "depthwise_conv2d"):
-        kernel = draw(
-            st.one_of(st.sampled_from([(1, 1), (3, 3), (5, 5)]), st.tuples(st.integers(1, 7), st.integers(1, 7)))
-        )
-        dilations = draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (2, 2), (1, 3)]))
+    if operator in ("conv", "depthwise_conv"):
+        kernel = draw(kernels() if operator == "conv" else kernels((2, 2, 1)))
+        dilations = draw(st.sampled_from([(1, 1, 1), (1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 1, 3)]))[: len(kernel)]
         spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-        window = draw(windows(spans, dilations))
-        height = draw(st.integers(max(1, spans[0] - sum(window["pads"][:2])), spans[0] + 12))
-        width = draw(st.integers(max(1, spans[1] - sum(window["pads"][2:])), spans[1] + 12))
+        window = draw(windows(spans))
+        sizes = _sizes(draw, spans, window["pads"], 12)
         attributes |= {**window, "dilations": dilations}
-        if operator == "conv2d":
+        if operator == "conv":
             groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
             depth, filters = draw(CHANNELS), draw(CHANNELS)
             attributes["groups"] = groups
-            shapes["x"] = (height, width, depth * groups)
+            shapes["x"] = (*sizes, depth * groups)
             weights = (*kernel, depth, filters * groups)
             bias = filters * groups
         else:
             channels, multiplier = draw(CHANNELS), draw(st.sampled_from([1, 1, 1, 2, 3]))
-            shapes["x"] = (height, width, channels)
+            shapes["x"] = (*sizes, channels)
             weights = (*kernel, channels, multiplier)
             bias = channels * multiplier
         constants["weights"] = _values(rng, weights)
@@ -109,6 +128,26 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
             names.append("bias")
         else:
             names.append("")
+    elif operator == "conv_transpose":
+        kernel = draw(kernels(most=5))
+        axes = range(len(kernel))
+        strides = tuple(draw(st.integers(1, 4)) for _ in axes)
+        dilations = tuple(draw(st.sampled_from([1, 1, 2, 3])) for _ in axes)
+        sizes = tuple(draw(st.integers(1, 7 if len(kernel) < 3 else 4)) for _ in axes)
+        more = tuple(draw(st.integers(0, 3)) for _ in axes)
+        pads = []
+        for axis in axes:
+            size = (sizes[axis] - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis] + 1 + more[axis]
+            before = draw(st.integers(0, min(3, size - 1)))
+            pads += [before, draw(st.integers(0, min(3, size - 1 - before)))]
+        groups, depth, filters = draw(st.sampled_from([1, 1, 2, 3])), draw(CHANNELS), draw(CHANNELS)
+        attributes |= {"strides": strides, "dilations": dilations, "output_padding": more, "pads": tuple(pads)}
+        attributes["groups"] = groups
+        shapes["x"] = (*sizes, depth * groups)
+        constants["weights"] = _values(rng, (*kernel, filters, depth * groups))
+        names += ["weights", "bias" if draw(st.booleans()) else ""]
+        if names[-1]:
+            constants["bias"] = _values(rng, (filters * groups,))
     elif operator == "dense":
         shapes["x"] = (*draw(st.lists(st.integers(1, 5), max_size=2)), draw(CHANNELS))
         units = draw(CHANNELS)
@@ -124,17 +163,35 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
         constants["variance"] = np.abs(constants["variance"]) + np.float32(0.1)
         names += ["gamma", "beta", "mean", "variance"]
         attributes["epsilon"] = 1e-3
-    elif operator in ("max_pool2d", "average_pool2d"):
-        kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    elif operator in ("layer_normalization", "group_normalization"):
+        groups = draw(st.sampled_from([1, 2, 3])) if operator == "group_normalization" else 1
+        shapes["x"] = (*draw(st.lists(st.integers(1, 6), max_size=3)), groups * draw(CHANNELS))
+        for name in ("gamma", "beta"):
+            constants[name] = _values(rng, (shapes["x"][-1],))
+        names += ["gamma", "beta"]
+        attributes["epsilon"] = 0.1
+        if operator == "group_normalization":
+            attributes["groups"] = groups
+    elif operator == "local_response_normalization":
+        shapes["x"] = (*draw(st.lists(st.integers(1, 6), max_size=2)), draw(CHANNELS))
+        attributes |= {"size": draw(st.integers(1, 9)), "bias": 2.0, "alpha": 0.5, "beta": 0.75}
+    elif operator in ("max_pool", "average_pool"):
+        kernel = draw(kernels(most=5))
         window = draw(windows(kernel))
-        height = draw(st.integers(max(1, kernel[0] - sum(window["pads"][:2])), kernel[0] + 9))
-        width = draw(st.integers(max(1, kernel[1] - sum(window["pads"][2:])), kernel[1] + 9))
         attributes |= {**window, "pool_size": kernel}
-        shapes["x"] = (height, width, draw(CHANNELS))
-    elif operator in ("global_average_pool2d", "global_max_pool2d"):
-        shapes["x"] = (draw(SIZES), draw(SIZES), draw(CHANNELS))
+        if operator == "average_pool":
+            attributes["count_padding"] = draw(st.integers(0, 1))
+        shapes["x"] = (*_sizes(draw, kernel, window["pads"], 9), draw(CHANNELS))
+    elif operator.startswith("reduce_"):
+        shapes["x"] = (*draw(st.lists(SIZES, max_size=3)), draw(CHANNELS))
+        first = draw(st.integers(1, len(shapes["x"])))
+        attributes["axes"] = tuple(range(first, draw(st.integers(first, len(shapes["x"]))) + 1))
         attributes["keepdims"] = draw(st.integers(0, 1))
-    elif operator in ("add", "multiply"):
+    elif operator == "matmul":
+        *outer, m, k, n = draw(st.lists(st.integers(1, 5), max_size=2)) + [draw(st.integers(1, 20)) for _ in range(3)]
+        shapes["x"], shapes["y"] = (*outer, m, k), (*outer, k, n)
+        names.append("y")
+    elif operator in BINARY:
         shape = (*draw(st.lists(st.integers(1, 6), max_size=3)), draw(CHANNELS))
         shapes["x"] = shape
         other = tuple(size if draw(st.booleans()) else 1 for size in shape)
@@ -158,24 +215,58 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
         attributes["axis"] = axis + 1
     elif operator == "softmax":
         shapes["x"] = (*draw(st.lists(st.integers(1, 6), max_size=3)), draw(CHANNELS))
-        attributes["axis"] = draw(st.integers(1, len(shapes["x"])))
+        attributes |= {"axis": draw(st.integers(1, len(shapes["x"]))), "log": draw(st.integers(0, 1))}
     elif operator == "reshape":
         shapes["x"] = (draw(SIZES), draw(SIZES), draw(CHANNELS))
         h, w, c = shapes["x"]
         attributes["shape"] = draw(st.sampled_from([(h * w * c,), (-1, c), (w, h, c), (1, h * w, -1), (h, w, c)]))
-    elif operator == "zero_padding2d":
+    elif operator == "transpose":
+        shapes["x"] = (*draw(st.lists(st.integers(1, 6), max_size=3)), draw(CHANNELS))
+        attributes["permutation"] = tuple(draw(st.permutations(range(1, len(shapes["x"]) + 1))))
+    elif operator == "slice":
+        shapes["x"] = (*draw(st.lists(st.integers(1, 9), max_size=3)), draw(CHANNELS))
+        cuts = []
+        for size in shapes["x"]:
+            start, step = draw(st.integers(-size, size - 1)), draw(st.sampled_from([1, 1, 2, 3, -1, -2]))
+            cuts.append((start, LIMIT, step))
+            stop = draw(st.integers(-size, size + 3))
+            if range(*slice(start, stop, step).indices(size)):
+                cuts[-1] = (start, stop, step)
+        attributes |= dict(zip(("starts", "stops", "steps"), map(tuple, zip(*cuts, strict=True)), strict=True))
+    elif operator == "pad":
+        shapes["x"] = (*draw(st.lists(st.integers(1, 9), max_size=3)), draw(CHANNELS))
+        mode = draw(st.sampled_from(PAD_MODES))
+        most = [min(3, size - (mode == "reflect")) for size in shapes["x"] for _ in (0, 1)]
+        attributes |= {"mode": mode, "value": draw(st.sampled_from([0.0, -1.5]))}
+        attributes["pads"] = tuple(draw(st.integers(0, high)) for high in most)
+    elif operator == "resize":
         shapes["x"] = (draw(SIZES), draw(SIZES), draw(CHANNELS))
-        attributes["pads"] = tuple(draw(st.integers(0, 3)) for _ in range(4))
+        attributes |= {
+            "sizes": draw(st.sampled_from([(0, 0), (0, 0), (5, 9), (13, 1)])),
+            "scales": draw(st.sampled_from([(2.0, 2.0), (3.0, 1.0), (1.0, 1.25)])),
+            "method": draw(st.sampled_from(RESIZE_METHODS)),
+            "coordinates": draw(st.sampled_from(COORDINATES)),
+            "rounding": draw(st.sampled_from(ROUNDINGS)),
+            "cubic_coefficient": draw(st.sampled_from([-0.5, -0.75])),
+            "antialias": draw(st.integers(0, 1)),
+        }
     else:  # activation, identity
         shapes["x"] = (*draw(st.lists(st.integers(1, 6), max_size=3)), draw(CHANNELS))
 
-    if operator in ("conv2d", "dense"):
+    if operator in ("conv", "dense"):
         given = [(None, *shapes["x"]), constants["weights"].shape, None, None]
         (out,) = row.shapes(attributes, given)
         names.append("residual" if draw(st.booleans()) else "")
         if names[-1]:
             shapes["residual"] = tuple(out[1:])
-    return build(operator, names, attributes, shapes, constants, rng, images, around)
+    positive = operator in ("divide", "power") or attributes.get("activation") in POSITIVE
+    if positive:
+        constants = {name: np.abs(array) + np.float32(0.5) for name, array in constants.items()}
+    case = build(operator, names, attributes, shapes, constants, rng, images, around)
+    if positive:
+        for array in case.inputs.values():
+            array[:] = np.abs(array) + np.float32(0.5)
+    return case
 
 
 def build(
@@ -202,6 +293,8 @@ def build(
     def widen(name: str) -> None:
         """A concatenation of a tensor with another: the tensor becomes a slice of it."""
         shape = tensors[name].shape[1:]
+        if not shape:
+            return
         other = tensor(f"{name} again", shape)
         nodes.append(Node("activation", f"{name} again", (name,), (other,), plain))
         wide = tensor(f"{name} wide", (*shape[:-1], 2 * shape[-1]))

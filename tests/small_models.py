@@ -19,7 +19,7 @@ def mean_classifier(name: str = "means", metadata: dict[str, Any] | None = None,
         name,
         (Port("image", "image"),),
         (Port("means", "pooled"),),
-        (Node("global_average_pool2d", "pool", ("image",), ("pooled",), {"keepdims": 0}, ("pool",)),),
+        (Node("reduce_mean", "pool", ("image",), ("pooled",), {"axes": (1, 2), "keepdims": 0}, ("pool",)),),
         {t.name: t for t in (Tensor("image", (None, size, size, 3)), Tensor("pooled", (None, 3)))},
         metadata=metadata or {},
     )
@@ -60,7 +60,7 @@ def convolution(filters: int = 8, size: int = 16) -> Graph:
         "convolution",
         (Port("x", "x"),),
         (Port("y", "y"),),
-        (Node("conv2d", "conv", ("x", "weights", "bias", ""), ("y",), attributes, ("conv",)),),
+        (Node("conv", "conv", ("x", "weights", "bias", ""), ("y",), attributes, ("conv",)),),
         {t.name: t for t in (Tensor("x", (None, size, size, 4)), Tensor("y", (None, size, size, filters)))},
         {"weights": Constant("weights", weights), "bias": Constant("bias", np.ones(filters, np.float32))},
     )

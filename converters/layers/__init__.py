@@ -1,21 +1,42 @@
-"""One function a Keras layer, found by class name in one registry. Importing this package fills the registry."""
+"""One function a layer, found by class name in one registry. Importing this package fills the registry."""
 
-from edgecnn.converters.layers import activation, convolution, core, dense, merging, normalization, pooling, reshaping
-from edgecnn.converters.layers.registry import LAYERS, PREVIOUS, Layer, Step, Unsupported, layer
+from edgecnn.converters.layers import (
+    activation,
+    convolution,
+    core,
+    dense,
+    merging,
+    normalization,
+    operations,
+    pooling,
+    reshaping,
+    resizing,
+    wrapping,
+)
+from edgecnn.converters.layers.activation import check_configuration
+from edgecnn.converters.layers.refused import REFUSED, reason_to_refuse
+from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Unsupported, find, layer, register
 
 __all__ = [
     "LAYERS",
-    "PREVIOUS",
+    "REFUSED",
+    "REGISTERED",
     "Layer",
-    "Step",
     "Unsupported",
     "activation",
+    "check_configuration",
     "convolution",
     "core",
     "dense",
+    "find",
     "layer",
     "merging",
     "normalization",
+    "operations",
     "pooling",
+    "reason_to_refuse",
+    "register",
     "reshaping",
+    "resizing",
+    "wrapping",
 ]

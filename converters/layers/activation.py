@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecnn.converters.layers.registry import PREVIOUS, Array, Layer, Step, Unsupported, channels_last, layer, only
+from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer, only
 from edgecnn.graph import ACTIVATIONS, Tensor
 
 _SYNONYMS = {
@@ -15,29 +16,66 @@ _SYNONYMS = {
     "hard_silu": "hard_swish",
     "relu6": "relu",
     "leaky_relu": "relu",
+    "hard_tanh": "clip",
 }
 _PARAMETERS = {
     "relu6": (0.0, 6.0, 0.0),
     # Both Kerases' function has 0.2 here; the layer LeakyReLU has a slope of its own.
     "leaky_relu": (0.2, math.inf, 0.0),
 }
-LAYER_CLASSES = ("ReLU", "LeakyReLU", "ELU", "Softmax")
+_OF_AN_AXIS = ("softmax", "log_softmax", "sparsemax", "glu")
+_ELEMENTWISE = (
+    "linear", "relu", "elu", "celu", "selu", "sigmoid", "hard_sigmoid", "sparse_sigmoid", "log_sigmoid", "tanh",
+    "tanh_shrink", "softplus", "sparse_plus", "squareplus", "softsign", "hard_shrink", "soft_shrink", "threshold", "swish",
+    "hard_swish", "mish", "gelu", "exponential",
+)  # fmt: skip
+LAYER_CLASSES = ("ReLU", "LeakyReLU", "ELU", "Softmax", "ThresholdedReLU")
 
 
 @dataclass(frozen=True)
 class Function:
-    """An element-wise activation, or a softmax (axis counted with the batch)."""
+    """An element-wise activation, or a function along an axis (counted with the batch)."""
 
     name: str
     parameters: tuple[float, ...] = ()
-    softmax_axis: int | None = None
+    axis: int | None = None
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """As attributes of an operator; a softmax leaves the operator linear and needs a step of its own."""
-        if self.softmax_axis is not None:
+        """As attributes of an operator; one along an axis leaves the operator linear and comes after it."""
+        if self.axis is not None:
             return {"activation": "linear", "activation_parameters": ()}
         return {"activation": self.name, "activation_parameters": self.parameters}
+
+    def after(self, build: Builder, x: Tensor) -> Tensor:
+        """What is left to do after an operator that carries `attributes`."""
+        return x if self.axis is None else self.apply(build, x)
+
+    def apply(self, build: Builder, x: Tensor) -> Tensor:
+        """The function as steps of its own."""
+        if self.axis is None:
+            return x if self.name == "linear" else build("activation", x, **self.attributes)
+        if self.name == "glu":
+            return _gated(build, x, self.axis)
+        if self.name == "sparsemax":
+            return _over_last_axis(build, x, self.axis)
+        return build("softmax", x, axis=self.axis, log=int(self.name == "log_softmax"))
+
+
+def _gated(build: Builder, x: Tensor, axis: int) -> Tensor:
+    """One half times the sigmoid of the other: Dauphin et al. 2017 (arXiv 1612.08083)."""
+    size = x.shape[axis]
+    if size is None or size % 2:
+        raise Unsupported(f"glu of an axis of {size} values", "use it along an axis of a known, even size")
+    gate = build.activation(build.slice(x, axis, size // 2), "sigmoid")
+    return build("multiply", build.slice(x, axis, 0, size // 2), gate)
+
+
+def _over_last_axis(build: Builder, x: Tensor, axis: int) -> Tensor:
+    """Sparsemax, the axis moved to the end and back."""
+    order = [a for a in range(1, len(x.shape)) if a != axis] + [axis]
+    y = build("sparsemax", build.transpose(x, *order))
+    return build.transpose(y, *(order.index(a) + 1 for a in range(1, len(x.shape))))
 
 
 def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
@@ -61,19 +99,19 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
                 f"the activation {class_name!r} is not one of Keras'", "use a function of keras.activations"
             )
     name = "linear" if value is None else str(value)
-    if name == "softmax":
-        return Function("softmax", softmax_axis=rank - 1)
-    if name == "hard_sigmoid" and keras[0] < 3:
+    if name in _OF_AN_AXIS:
+        return Function(name, axis=rank - 1)
+    if name == "hard_sigmoid" and 0 < keras[0] < 3:
         return Function(name, (0.2, 0.5))
     known = _SYNONYMS.get(name, name)
-    if known not in ACTIVATIONS or known == "gelu_tanh":
+    if name not in _ELEMENTWISE and name not in _SYNONYMS:
         raise Unsupported(f"the activation {name!r} is not supported", f"use one of {', '.join(sorted(names()))}")
     return Function(known, _PARAMETERS.get(name, ACTIVATIONS[known].defaults))
 
 
 def names() -> set[str]:
     """Every name that a configuration may give."""
-    return ({*ACTIVATIONS} - {"gelu_tanh"}) | _SYNONYMS.keys() | {"softmax"}
+    return {*_ELEMENTWISE, *_SYNONYMS, *_OF_AN_AXIS}
 
 
 def layer_function(class_name: str, config: Mapping[str, Any], rank: int) -> Function:
@@ -96,52 +134,42 @@ def layer_function(class_name: str, config: Mapping[str, Any], rank: int) -> Fun
         return Function("relu", (number(0.3, "negative_slope", "alpha"), math.inf, 0.0))
     if class_name == "ELU":
         return Function("elu", (number(1.0, "alpha"),))
+    if class_name == "ThresholdedReLU":
+        return Function("threshold", (number(1.0, "theta"), 0.0))
     axis = config.get("axis", -1)
     if isinstance(axis, list):
         if len(axis) != 1:
             raise Unsupported(f"a softmax over the axes {axis}", "use one axis")
         axis = axis[0]
-    axis = axis + rank if axis < 0 else axis
-    if not 1 <= axis < rank:
-        raise Unsupported(f"a softmax over axis {axis} of a tensor of rank {rank}", "use an axis after the batch")
-    return Function("softmax", softmax_axis=axis)
-
-
-def activation_steps(function: Function, x: Tensor | str) -> list[Step]:
-    """The function as a step of its own."""
-    if function.softmax_axis is not None:
-        return [Step("softmax", (x,), {"axis": function.softmax_axis})]
-    if function.name == "linear":
-        return [Step("identity", (x,))]
-    return [Step("activation", (x,), function.attributes)]
-
-
-def finished(
-    operator: str, inputs: tuple[Tensor | str | Array | None, ...], attributes: Mapping[str, Any], function: Function
-) -> list[Step]:
-    """An operator that ends in a function: within it, or in a step after it where it is a softmax."""
-    steps = [Step(operator, inputs, {**attributes, **function.attributes})]
-    if function.softmax_axis is not None:
-        steps += activation_steps(function, PREVIOUS)
-    return steps
+    return Function("softmax", axis=axis_of(axis, rank, "it is a softmax"))
 
 
 def check_configuration(layer: Layer) -> None:
     """Refuses what can be seen without the input: for layers behind one that cannot be converted, so that the user learns
     of all of them at once."""
-    channels_last(layer)
     function_of(layer.config.get("activation"), layer.keras, 4)
 
 
 @layer("Activation")
-def convert_activation(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
+def convert_activation(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Activation(function)."""
     x = only(inputs)
-    return activation_steps(function_of(layer.config.get("activation"), layer.keras, len(x.shape)), x)
+    return function_of(layer.config.get("activation"), layer.keras, len(x.shape)).apply(build, x)
 
 
 @layer(*LAYER_CLASSES)
-def convert_activation_layer(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
-    """ReLU, LeakyReLU, ELU and Softmax."""
+def convert_activation_layer(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """ReLU, LeakyReLU, ELU, Softmax and ThresholdedReLU."""
     x = only(inputs)
-    return activation_steps(layer_function(layer.class_name, layer.config, len(x.shape)), x)
+    return layer_function(layer.class_name, layer.config, len(x.shape)).apply(build, x)
+
+
+@layer("PReLU")
+def convert_prelu(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """PReLU: slopes for each value of an image, one for all along `shared_axes`.
+
+    Source: He et al. 2015 (arXiv 1502.01852), section 2.1.
+    """
+    x = only(inputs)
+    (slopes,) = layer.weights(["alpha"])
+    return build("prelu", x, slopes)

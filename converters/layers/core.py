@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecnn.converters.layers.registry import Layer, Step, layer, only
+from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.registry import Layer, Unsupported, is_channels_first, layer, only
 from edgecnn.graph import Tensor
 
+NOISE = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise", "AlphaDropout")  # fmt: skip
+AUGMENTATION = (
+    "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale",
+    "RandomHeight", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+    "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomWidth", "RandomZoom",
+)  # fmt: skip
 
-@layer(
-    "Dropout",
-    "SpatialDropout2D",
-    "GaussianDropout",
-    "GaussianNoise",
-    "AlphaDropout",
-    "ActivityRegularization",
-    "Identity",
-)
-def convert_identity(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
-    """Dropout, noise and regularisation: at inference the input itself."""
-    return [Step("identity", (only(inputs),))]
+
+@layer(*NOISE, *AUGMENTATION, "StochasticDepth", "ActivityRegularization", "Identity")
+def convert_identity(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Dropout, noise, augmentation and regularisation: at inference the input itself."""
+    if layer.keywords.get("training") is True:
+        raise Unsupported("it is called with training=True", "call it without; inference is deterministic")
+    return only(inputs)
+
+
+@layer("RandomCrop")
+def convert_random_crop(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """RandomCrop of images that have its size already; what it does with others depends on the version of Keras."""
+    x = only(inputs, 4)
+    size = x.shape[2:] if is_channels_first(layer) else x.shape[1:3]
+    wanted = (layer.config["height"], layer.config["width"])
+    if size != wanted:
+        raise Unsupported(f"it cuts images of {size} to {wanted}", "use CenterCrop or Resizing for inference")
+    return x

@@ -1,19 +1,48 @@
-"""Dense."""
+"""Dense, and products of tensors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from edgecnn.converters.layers.activation import finished, function_of
-from edgecnn.converters.layers.registry import Layer, Step, layer, only
+import numpy as np
+
+from edgecnn.converters.builder import Builder, known
+from edgecnn.converters.layers.activation import function_of
+from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer, only
 from edgecnn.graph import Tensor
 
 
 @layer("Dense")
-def convert_dense(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
+def convert_dense(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Dense, over the last axis of a tensor of any rank: weights [C, units]."""
     x = only(inputs)
     function = function_of(layer.config.get("activation"), layer.keras, len(x.shape))
-    use_bias = bool(layer.get("use_bias", True))
-    weights = layer.weights(("kernel", "bias") if use_bias else ("kernel",))
-    return finished("dense", (x, weights[0], weights[1] if use_bias else None, None), {}, function)
+    names = ("kernel", "bias") if layer.get("use_bias", True) else ("kernel",)
+    return function.after(build, build("dense", x, *layer.weights(names), **function.attributes))
+
+
+@layer("Dot")
+def convert_dot(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Dot: sums of products along an axis of each of two tensors, image by image."""
+    if len(inputs) != 2:
+        raise Unsupported(f"it is applied to {len(inputs)} tensors", "apply it to two")
+    given = layer.config["axes"]
+    axes = list(given) if isinstance(given, list | tuple) else [given, given]
+    x, y = inputs
+    pair = [axis_of(axis, len(z.shape), "it sums") for axis, z in zip(axes, (x, y), strict=True)]
+    if layer.get("normalize", False):
+        x, y = (unit(build, z, (axis,)) for z, axis in zip((x, y), pair, strict=True))
+    if not known(x.shape) or not known(y.shape):
+        raise Unsupported("a size of its inputs is unknown", "give the model's input a fixed size")
+    kept = [[a for a in range(1, len(z.shape)) if a != axis] for z, axis in zip((x, y), pair, strict=True)]
+    outer = [[z.shape[a] or 1 for a in axes] for z, axes in zip((x, y), kept, strict=True)]
+    x = build.reshape(build.transpose(x, *kept[0], pair[0]), math.prod(outer[0]), -1)
+    y = build.reshape(build.transpose(y, pair[1], *kept[1]), -1, math.prod(outer[1]))
+    return build.reshape(build("matmul", x, y), *(outer[0] + outer[1] or [1]))
+
+
+def unit(build: Builder, x: Tensor, axes: Sequence[int]) -> Tensor:
+    """x over its Euclidean norm along axes, which counts as 1e-6 at least."""
+    total = build.reduce(build.activation(x, "square"), "sum", axes, keepdims=True)
+    return build("multiply", x, build.activation(build("maximum", total, np.full(1, 1e-12)), "rsqrt"))

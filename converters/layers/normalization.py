@@ -1,43 +1,197 @@
-"""BatchNormalization and Rescaling."""
+"""Normalisation: by stored statistics, by the input's own, and by given numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from edgecnn.converters.layers.registry import PREVIOUS, Layer, Step, Unsupported, layer, only
+from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.dense import unit
+from edgecnn.converters.layers.registry import Array, Layer, Unsupported, axis_of, layer, only
 from edgecnn.graph import Tensor
 
 
+def _axes(layer: Layer, x: Tensor, default: int = -1) -> list[int]:
+    given = layer.get("axis", default)
+    axes = given if isinstance(given, list | tuple) else [given]
+    return sorted({axis_of(axis, len(x.shape), "it normalises") for axis in axes})
+
+
+def _to_end(build: Builder, x: Tensor, axes: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """The input with some axes moved behind the others, and the order that moves them back."""
+    order = [a for a in range(1, len(x.shape)) if a not in axes] + list(axes)
+    return build.transpose(x, *order), [order.index(a) + 1 for a in range(1, len(x.shape))]
+
+
+def _scaled(layer: Layer, names: Sequence[str], present: Sequence[bool], like: int) -> list[Array]:
+    """Weights of which some may be absent: a scale is then one, an offset zero."""
+    read = iter(layer.weights([name for name, there in zip(names, present, strict=True) if there]))
+    return [
+        next(read).reshape(-1) if there else np.full(like, 1.0 if name == "gamma" else 0.0, np.float32)
+        for name, there in zip(names, present, strict=True)
+    ]
+
+
 @layer("BatchNormalization", "SyncBatchNormalization")
-def convert_batch_normalization(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
-    """BatchNormalization with its moving statistics, over the last axis; absent gamma is one, absent beta zero."""
+def convert_batch_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """BatchNormalization with its moving statistics, over one axis; absent gamma is one, absent beta zero."""
+    if layer.keywords.get("training") is True:
+        raise Unsupported("it is called with training=True, by the statistics of the batch", "call it without")
     x = only(inputs)
-    axis = layer.get("axis", -1)
-    axes = axis if isinstance(axis, list) else [axis]
-    if len(axes) != 1 or axes[0] not in (-1, len(x.shape) - 1):
-        raise Unsupported(f"it normalises axis {axis}", "normalise the last axis, the channels")
+    axes = _axes(layer, x)
+    if len(axes) != 1:
+        raise Unsupported(f"it normalises the axes {axes}", "normalise one axis")
+    size = x.shape[axes[0]]
+    if size is None:
+        raise Unsupported(f"it normalises an axis of unknown size, of {x.shape}", "give the input that size")
     scale, center = bool(layer.get("scale", True)), bool(layer.get("center", True))
-    names = ["gamma"] * scale + ["beta"] * center + ["moving_mean", "moving_variance"]
-    values = dict(zip(names, layer.weights(names), strict=True))
-    mean = values["moving_mean"]
-    gamma = values.get("gamma", np.ones_like(mean))
-    beta = values.get("beta", np.zeros_like(mean))
-    attributes = {"epsilon": float(layer.get("epsilon", 1e-3))}
-    return [Step("batch_normalization", (x, gamma, beta, mean, values["moving_variance"]), attributes)]
+    names = ("gamma", "beta", "moving_mean", "moving_variance")
+    gamma, beta, mean, variance = _scaled(layer, names, (scale, center, True, True), size)
+    moved, back = _to_end(build, x, axes)
+    epsilon = float(layer.get("epsilon", 1e-3))
+    return build.transpose(build("batch_normalization", moved, gamma, beta, mean, variance, epsilon=epsilon), *back)
+
+
+def _over_trailing_axes(
+    build: Builder, x: Tensor, axes: Sequence[int]
+) -> tuple[Tensor, int, tuple[int, ...], list[int]]:
+    """The input with some axes moved to the end and made one: (tensor, its size, the moved shape, the order back)."""
+    sizes = [x.shape[a] for a in axes]
+    if None in sizes:
+        raise Unsupported(f"it normalises axes of unknown size, of {x.shape}", "give the input these sizes")
+    moved, back = _to_end(build, x, axes)
+    count = math.prod(size or 1 for size in sizes)
+    if len(axes) == 1:
+        return moved, count, (), back
+    shape = moved.shape[1:]
+    outer = shape[: len(shape) - len(axes)]
+    if outer.count(None) > 1:
+        raise Unsupported(f"several sizes of its input {x.shape} are unknown", "give the input a fixed size")
+    one = build.reshape(moved, *(-1 if size is None else size for size in outer), count)
+    return one, count, tuple(-1 if size is None else size for size in shape), back
+
+
+@layer("LayerNormalization", "RMSNormalization")
+def convert_layer_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """LayerNormalization over any axes, and RMSNormalization (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+    x = only(inputs)
+    rms = layer.class_name == "RMSNormalization" or bool(layer.get("rms_scaling", False))
+    if rms:
+        return _rms_normalization(layer, build, x)
+    flat, count, shape, back = _over_trailing_axes(build, x, _axes(layer, x))
+    present = (bool(layer.get("scale", True)), bool(layer.get("center", True)))
+    gamma, beta = _scaled(layer, ("gamma", "beta"), present, count)
+    y = build("layer_normalization", flat, gamma, beta, epsilon=float(layer.get("epsilon", 1e-3)))
+    return build.transpose(build.reshape(y, *shape) if shape else y, *back)
+
+
+def _rms_normalization(layer: Layer, build: Builder, x: Tensor) -> Tensor:
+    axes = _axes(layer, x)
+    mean = build.reduce(build.activation(x, "square"), "mean", axes, keepdims=True)
+    epsilon = np.full(1, layer.get("epsilon", 1e-3 if layer.class_name == "LayerNormalization" else 1e-6))
+    y = build("multiply", x, build.activation(build("add", mean, epsilon), "rsqrt"))
+    names = ["scale"] if layer.class_name == "RMSNormalization" else ["gamma"] * bool(layer.get("scale", True))
+    if not names:
+        return y
+    (scale,) = layer.weights(names)
+    # LayerNormalization in Keras 3 leaves its beta out when it scales by the mean square.
+    return build("multiply", y, _along(scale, axes, len(x.shape)))
+
+
+def _along(values: Array, axes: Sequence[int], rank: int) -> Array:
+    """A constant over some axes, in a shape that broadcasts over a tensor of a rank."""
+    sizes = dict(zip(axes, values.shape, strict=True))
+    return values.reshape([sizes.get(axis, 1) for axis in range(rank)])
+
+
+@layer("GroupNormalization")
+def convert_group_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """GroupNormalization; groups=-1 means one for each channel (instance normalisation)."""
+    x = only(inputs)
+    (axis,) = _axes(layer, x) or [0]
+    channels = x.shape[axis]
+    if channels is None:
+        raise Unsupported(f"it normalises an axis of unknown size, of {x.shape}", "give the input that size")
+    groups = int(layer.get("groups", 32))
+    present = (bool(layer.get("scale", True)), bool(layer.get("center", True)))
+    gamma, beta = _scaled(layer, ("gamma", "beta"), present, channels)
+    moved, back = _to_end(build, x, [axis])
+    attributes = {"groups": channels if groups == -1 else groups, "epsilon": float(layer.get("epsilon", 1e-3))}
+    return build.transpose(build("group_normalization", moved, gamma, beta, **attributes), *back)
+
+
+@layer("UnitNormalization")
+def convert_unit_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """UnitNormalization: each vector along the axes over its length."""
+    x = only(inputs)
+    return unit(build, x, _axes(layer, x))
+
+
+@layer("LayerScale")
+def convert_layer_scale(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """LayerScale of keras.applications' ConvNeXt: a factor for each channel."""
+    (gamma,) = layer.weights(["gamma"])
+    return build("multiply", only(inputs), gamma)
+
+
+@layer("edgecnn>LocalResponseNormalization")
+def convert_local_response_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """LocalResponseNormalization of edgecnn.zoo."""
+    numbers = {name: float(layer.config[name]) for name in ("bias", "alpha", "beta")}
+    return build("local_response_normalization", only(inputs), size=int(layer.config["size"]), **numbers)
 
 
 @layer("Rescaling")
-def convert_rescaling(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
+def convert_rescaling(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Rescaling: x * scale + offset; each a number, or one for each channel."""
     x = only(inputs)
-    steps: list[Step] = []
+    y = x
     for operator, name, neutral in (("multiply", "scale", 1.0), ("add", "offset", 0.0)):
-        value = layer.get(name, neutral)
-        values = np.asarray(value, np.float32).reshape(-1)
-        if values.size not in (1, x.shape[-1]):
-            raise Unsupported(f"its {name} {value!r} is not one number, nor one for each channel", "give one of these")
+        values = np.asarray(layer.get(name, neutral), np.float32)
         if (values != neutral).any():
-            steps.append(Step(operator, (PREVIOUS if steps else x, values)))
-    return steps or [Step("identity", (x,))]
+            y = build(operator, y, _broadcastable(values, x))
+    return y
+
+
+def _broadcastable(values: Array, x: Tensor) -> Array:
+    """A constant that a tensor's trailing axes take, axes of size 1 in front left out."""
+    while values.ndim >= len(x.shape) and values.shape[:1] == (1,):
+        values = values[0]
+    if values.ndim >= len(x.shape) or any(
+        a not in (1, b) for a, b in zip(values.shape[::-1], x.shape[::-1], strict=False)
+    ):
+        raise Unsupported(
+            f"numbers of shape {values.shape} for an input {x.shape}", "give one, or one for each channel"
+        )
+    return values.reshape(-1) if values.ndim == 0 else values
+
+
+@layer("Normalization")
+def convert_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Normalization: (x - mean) / max(sqrt(variance), 1e-7), or back from it (invert); statistics given or adapted."""
+    x = only(inputs)
+    given = layer.config.get("mean"), layer.config.get("variance")
+    if given[0] is not None and given[1] is not None:
+        mean, variance = (np.asarray(value, np.float64) for value in given)
+    else:
+        mean, variance, _ = (np.asarray(value, np.float64) for value in layer.weights(["mean", "variance", "count"]))
+    axis = layer.config.get("axis", -1)
+    kept = [] if axis is None else list(axis) if isinstance(axis, list | tuple) else [axis]
+    rank = len(x.shape)
+    kept = sorted(axis_of(a, rank, "it normalises") for a in kept)
+    shape = [x.shape[a] if a in kept else 1 for a in range(rank)]
+    if None in shape:
+        raise Unsupported(f"it normalises an axis of unknown size, of {x.shape}", "give the input that size")
+    mean, deviation = (
+        np.broadcast_to(v.reshape(-1), math.prod(s or 1 for s in shape)).reshape([s or 1 for s in shape])
+        for v in (mean, np.maximum(np.sqrt(variance), 1e-7))
+    )
+    if not layer.get("invert", False) and kept == [rank - 1]:
+        ones, zeros = np.ones(mean.size), np.zeros(mean.size)
+        numbers = (ones, zeros, mean.reshape(-1), deviation.reshape(-1) ** 2)
+        return build("batch_normalization", x, *numbers, epsilon=0.0)
+    if layer.get("invert", False):
+        return build("add", build("multiply", x, deviation), mean)
+    return build("divide", build("subtract", x, mean), deviation)

@@ -1,8 +1,8 @@
 """The registry of layer functions, and what these take and give.
 
-A layer function gets a `Layer` and the tensors that it is applied to, and returns `Step`s: operators in order, the last of
-which gives the layer's output. It changes nothing and knows nothing of the graph. To add a layer, write one such function
-under `@layer("ClassName")` in the module of its family.
+A layer function gets a `Layer`, a `Builder` and the tensors that it is applied to; it builds operators and gives back the
+layer's output (or outputs). It changes nothing and knows nothing of the graph. To add a layer, write one such function under
+`@layer("ClassName")` in the module of its family. Users add their own classes with `register`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.converters.sources.description import WeightReader
-from edgecnn.graph import OPERATORS, Tensor
+from edgecnn.converters.builder import Builder
+from edgecnn.converters.sources.description import LayerDescription, WeightReader
+from edgecnn.errors import InputError
+from edgecnn.graph import Tensor
 
 Array = np.ndarray[Any, Any]
-
-PREVIOUS = "<previous>"
-"""As an input of a step: the output of the step before."""
 
 
 class Unsupported(Exception):
@@ -37,35 +36,16 @@ class Unsupported(Exception):
 
 
 @dataclass(frozen=True)
-class Step:
-    """One operator that a layer becomes.
-
-    Attributes:
-        operator: a key of `OPERATORS`.
-        inputs: for each role a tensor, `PREVIOUS`, an array (which becomes a constant) or None where it is absent.
-        attributes: of the operator; activation attributes may be left out and mean "linear".
-    """
-
-    operator: str
-    inputs: tuple[Tensor | str | Array | None, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    def filled_attributes(self) -> dict[str, Any]:
-        """The attributes with a linear activation where the operator takes one and none is given."""
-        if not OPERATORS[self.operator].activated or "activation" in self.attributes:
-            return dict(self.attributes)
-        return {**self.attributes, "activation": "linear", "activation_parameters": ()}
-
-
-@dataclass(frozen=True)
 class Layer:
-    """One layer of the source model, as its function sees it.
+    """One call of a layer of the source model, as its function sees it.
 
     Attributes:
-        path: its name in the model.
+        path: its name in the model, with those of the models around it.
         class_name, config: as the file gives them.
-        keras: version of Keras that wrote the file.
+        keras: version of Keras that wrote the file; (0, 0) for other sources.
         weights: reads its weights by Keras' names, in Keras' order, as float32.
+        arguments, keywords: of the call, tensors in their places; what a call of a `keras.ops` function says.
+        inner: the layer that it wraps, of a wrapper.
     """
 
     path: str
@@ -73,6 +53,9 @@ class Layer:
     config: Mapping[str, Any]
     keras: tuple[int, int]
     weights: WeightReader
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    inner: LayerDescription | None = None
 
     def get(self, name: str, default: Any = None) -> Any:
         """A configuration value; `default` where the file, being older than it, has none (or None)."""
@@ -80,33 +63,90 @@ class Layer:
         return default if value is None else value
 
 
-LayerFunction = Callable[[Layer, Sequence[Tensor]], Sequence[Step]]
+Output = Tensor | Sequence[Tensor]
+LayerFunction = Callable[[Layer, Builder, Sequence[Tensor]], Output]
 
 LAYERS: dict[str, LayerFunction] = {}
-"""Every supported class by name."""
+"""Every supported class by name; `keras.ops` functions as "ops.Add"."""
+
+REGISTERED: dict[str, LayerFunction] = {}
+"""Classes that users have added."""
 
 
 def layer(*class_names: str) -> Callable[[LayerFunction], LayerFunction]:
-    """Registers a function for Keras classes."""
+    """Registers a function for classes."""
 
-    def register(function: LayerFunction) -> LayerFunction:
+    def enter(function: LayerFunction) -> LayerFunction:
         for name in class_names:
             if name in LAYERS:
                 raise ValueError(f"two functions for the class {name!r}")
             LAYERS[name] = function
         return function
 
-    return register
+    return enter
 
 
-def pair(value: Any) -> tuple[int, int]:
-    """2, [2] or [2, 3] as (2, 2) or (2, 3)."""
+def register(class_name: str, function: LayerFunction | None = None) -> Any:
+    """Teach the converter a layer that you wrote, by a function that says how it is made of known operators.
+
+    The function gets (layer, build, inputs): `layer.config` is what your class's get_config gave, `layer.weights(["a", "b"])`
+    reads the weights that it made in this order, `build("add", x, y)` adds an operator of the table (edgecnn.graph.OPERATORS)
+    and gives its output, which the function returns. The class itself is never run.
+
+        @edgecnn.converters.register("MyScale")
+        def my_scale(layer, build, inputs):
+            (factor,) = layer.weights(["factor"])
+            return build("multiply", inputs[0], factor)
+
+    Args:
+        class_name: the class's name; with its package in front ("mine>MyScale") where two packages use one name.
+        function: the function; without it, a decorator is given back.
+
+    Raises:
+        InputError: the name is that of a layer of Keras.
+    """
+    if not isinstance(class_name, str) or not class_name:
+        raise InputError(f"register: wanted the name of a class, given {class_name!r}")
+    if class_name in LAYERS:
+        raise InputError(f"register: {class_name!r} is a layer that the converter knows; give your class another name")
+    if function is None:
+        return lambda given: register(class_name, given)
+    REGISTERED[class_name] = function
+    return function
+
+
+def find(class_name: str) -> LayerFunction | None:
+    """The function for a class, a user's own by its full or its plain name."""
+    if class_name in LAYERS:
+        return LAYERS[class_name]
+    return REGISTERED.get(class_name) or REGISTERED.get(class_name.split(">")[-1])
+
+
+def sizes_of(value: Any, axes: int) -> tuple[int, ...]:
+    """2, [2] or [2, 3] as (2, 2) or (2, 3): one whole number for each spatial axis."""
     items = list(value) if isinstance(value, list | tuple) else [value]
     if len(items) == 1:
-        items *= 2
-    if len(items) != 2 or not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
-        raise Unsupported(f"{value!r} is given where one or two whole numbers belong", "check the layer's arguments")
-    return items[0], items[1]
+        items *= axes
+    if len(items) != axes or not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+        numbers = "a whole number" if axes == 1 else f"one or {axes} whole numbers"
+        raise Unsupported(f"{value!r} is given where {numbers} belong", "check the layer's arguments")
+    return tuple(items)
+
+
+def pairs_of(value: Any, axes: int) -> tuple[tuple[int, int], ...]:
+    """2, [2, 3] or [[1, 2], [3, 4]] as (before, after) for each spatial axis; of one axis [1, 2] is such a pair."""
+    if axes == 1:
+        before, after = sizes_of(value, 2)
+        pairs: tuple[tuple[int, int], ...] = ((before, after),)
+    elif isinstance(value, list | tuple) and any(isinstance(item, list | tuple) for item in value):
+        if len(value) != axes:
+            raise Unsupported(f"{value!r} is given where {axes} pairs belong", "check the layer's arguments")
+        pairs = tuple((sizes_of(item, 2)[0], sizes_of(item, 2)[1]) for item in value)
+    else:
+        pairs = tuple((size, size) for size in sizes_of(value, axes))
+    if any(size < 0 for pair in pairs for size in pair):
+        raise Unsupported(f"{value!r} holds a negative number", "give no negative numbers")
+    return pairs
 
 
 def only(inputs: Sequence[Tensor], rank: int | None = None) -> Tensor:
@@ -118,10 +158,27 @@ def only(inputs: Sequence[Tensor], rank: int | None = None) -> Tensor:
     return inputs[0]
 
 
-def channels_last(layer: Layer) -> None:
-    """Refuses data_format channels_first."""
-    if layer.get("data_format", "channels_last") == "channels_first":
-        raise Unsupported(
-            "data_format is channels_first",
-            "build the model with channels_last (Keras' default); the weights are the same",
-        )
+def axis_of(value: Any, rank: int, what: str = "it works") -> int:
+    """An axis counted from the front (batch 0) from one that may be counted from the end; not the batch."""
+    if isinstance(value, bool) or not isinstance(value, int) or not -rank <= value < rank:
+        raise Unsupported(f"{what} along axis {value!r} of a tensor of rank {rank}", "give an axis that is there")
+    if value % rank == 0:
+        raise Unsupported(f"{what} along the batch", "use an axis after the batch; each image is computed alone")
+    return value % rank
+
+
+def is_channels_first(layer: Layer) -> bool:
+    """Whether its data_format is channels_first."""
+    return bool(layer.get("data_format", "channels_last") == "channels_first")
+
+
+def to_channels_last(layer: Layer, build: Builder, x: Tensor) -> Tensor:
+    """The input with its channels last. What is added for a channels_first layer, passes/sink_transposes.py takes away
+    between two such layers."""
+    return build.transpose(x, *range(2, len(x.shape)), 1) if is_channels_first(layer) else x
+
+
+def from_channels_last(layer: Layer, build: Builder, x: Tensor) -> Tensor:
+    """An output of a layer with its channels where its data_format wants them."""
+    rank = len(x.shape)
+    return build.transpose(x, rank - 1, *range(1, rank - 1)) if is_channels_first(layer) else x

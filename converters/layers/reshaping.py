@@ -1,41 +1,71 @@
-"""Flatten, Reshape, ZeroPadding2D."""
+"""What moves values: Flatten, Reshape, Permute, RepeatVector, padding, cropping."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecnn.converters.layers.registry import Layer, Step, Unsupported, channels_last, layer, only, pair
+import numpy as np
+
+from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.convolution import axes_of
+from edgecnn.converters.layers.registry import (
+    Layer,
+    is_channels_first,
+    layer,
+    only,
+    pairs_of,
+    to_channels_last,
+)
 from edgecnn.graph import Tensor
 
 
 @layer("Flatten")
-def convert_flatten(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
-    """Flatten."""
-    channels_last(layer)
+def convert_flatten(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Flatten; channels_first means that its input is so, and the output as if it were not."""
     x = only(inputs)
-    return [Step("reshape", (x,), {"shape": (-1,)})]
+    return build.reshape(to_channels_last(layer, build, x) if len(x.shape) > 2 else x, -1)
 
 
 @layer("Reshape")
-def convert_reshape(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
+def convert_reshape(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Reshape; one size may be -1."""
-    x = only(inputs)
-    target = tuple(int(size) for size in layer.config["target_shape"])
-    return [Step("reshape", (x,), {"shape": target})]
+    return build.reshape(only(inputs), *(int(size) for size in layer.config["target_shape"]))
 
 
-@layer("ZeroPadding2D")
-def convert_zero_padding2d(layer: Layer, inputs: Sequence[Tensor]) -> Sequence[Step]:
-    """ZeroPadding2D: one number, (rows, columns), or ((top, bottom), (left, right))."""
-    channels_last(layer)
-    x = only(inputs, 4)
-    padding = layer.get("padding", 1)
-    if isinstance(padding, list | tuple) and len(padding) == 2:
-        (top, bottom), (left, right) = pair(padding[0]), pair(padding[1])
-    else:
-        (top, left) = pair(padding)
-        bottom, right = top, left
-    pads = (top, bottom, left, right)
-    if min(pads) < 0:
-        raise Unsupported(f"padding is {padding!r}", "pad with no negative numbers")
-    return [Step("zero_padding2d", (x,), {"pads": pads})]
+@layer("Permute")
+def convert_permute(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Permute: axes counted from 1, the batch left out."""
+    return build.transpose(only(inputs), *(int(axis) for axis in layer.config["dims"]))
+
+
+@layer("RepeatVector")
+def convert_repeat_vector(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """RepeatVector: (N, C) to (N, n, C)."""
+    x = only(inputs, 2)
+    row = build.reshape(x, 1, x.shape[1] or -1)
+    return build("multiply", row, np.ones((int(layer.config["n"]), 1)))
+
+
+@layer("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
+def convert_zero_padding(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """ZeroPadding1D, 2D and 3D: one number, one for each axis, or (before, after) for each."""
+    axes = axes_of(layer)
+    x = only(inputs, axes + 2)
+    pairs = pairs_of(layer.get("padding", 1), axes)
+    nothing = ((0, 0),)
+    return build.pad(x, nothing + pairs if is_channels_first(layer) else pairs + nothing)
+
+
+@layer("Cropping1D", "Cropping2D", "Cropping3D")
+def convert_cropping(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Cropping1D, 2D and 3D, given as for ZeroPadding."""
+    axes = axes_of(layer)
+    x = only(inputs, axes + 2)
+    for axis, (before, after) in enumerate(
+        pairs_of(layer.get("cropping", 1), axes), 2 if is_channels_first(layer) else 1
+    ):
+        if after:
+            x = build.slice(x, axis, before, -after)
+        elif before:
+            x = build.slice(x, axis, before)
+    return x

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from edgecnn.graph import Constant, Graph, Node
-from edgecnn.graph.operators import effective_kernel, ints, resolve_pads
+from edgecnn.graph.operators import effective_kernel, ints, number, resolve_pads, spatial_sizes
 from edgecnn.graph.reference import values_of
 from edgecnn.graph.rewrite import Patch, fresh_name, merged_layers, only_reader
 
 Array = np.ndarray[Any, Any]
-PRODUCTS = ("conv2d", "depthwise_conv2d", "dense")
+PRODUCTS = ("conv", "conv_transpose", "depthwise_conv", "dense")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def _takes_after(graph: Graph, node: Node) -> bool:
         node.operator in PRODUCTS
         and linear(node)
         and only_reader(graph, node.output) is not None
-        and not (node.operator != "depthwise_conv2d" and node.input("residual"))
+        and not (node.operator in ("conv", "dense") and node.input("residual"))
         and graph.constants[node.input("weights")].quantization is None
     )
 
@@ -125,14 +125,15 @@ def _takes_before(graph: Graph, node: Node, after: Node, affine: Affine) -> bool
         return False
     if graph.constants[after.input("weights")].quantization is not None:
         return False
+    if after.operator == "conv_transpose":
+        return affine.shift is None  # outputs meet different numbers of taps
     if affine.shift is None or after.operator == "dense":
         return True
-    rows, columns = graph.constants[after.input("weights")].shape[:2]
-    kernel = effective_kernel((rows, columns), ints(after.attributes, "dilations"))
-    height, width = graph.shape(node.output)[1:3]
-    if height is None or width is None:
-        return after.attributes["padding"] == "explicit" and after.attributes["pads"] == (0, 0, 0, 0)
-    return not any(resolve_pads(after.attributes, (height, width), kernel))
+    kernel = effective_kernel(graph.constants[after.input("weights")].shape[:-2], ints(after.attributes, "dilations"))
+    sizes = spatial_sizes(graph.shape(node.output))
+    if sizes is None:
+        return after.attributes["padding"] == "explicit" and not any(ints(after.attributes, "pads"))
+    return not any(resolve_pads(after.attributes, sizes, kernel))
 
 
 def _bias(graph: Graph, node: Node) -> tuple[Array, str]:
@@ -151,9 +152,7 @@ def _into_producer(graph: Graph, before: Node, node: Node, affine: Affine) -> Pa
     with np.errstate(all="ignore"):
         if affine.scale is not None:
             bias = bias * affine.scale
-            # Output channel c * multiplier + m of a depthwise convolution belongs to weights [..., c, m].
-            last = weights.shape[2:] if before.operator == "depthwise_conv2d" else (-1,)
-            values = values_of(weights) * affine.scale.reshape(last)
+            values = values_of(weights) * _over_outputs(before, weights.shape, affine.scale)
             constants.append(rounded(graph, f"{node.name}/folded weights", values, weights.encoding))
             inputs[1] = constants[-1].name
         if affine.shift is not None:
@@ -191,11 +190,25 @@ def _into_reader(graph: Graph, node: Node, after: Node, affine: Affine) -> Patch
     return Patch((node.name, after.name), (merged,), constants=tuple(constants))
 
 
+def _over_outputs(node: Node, shape: tuple[int, ...], vector: Array) -> Array:
+    """A vector over output channels in a shape that multiplies the weights."""
+    if node.operator == "depthwise_conv":
+        return vector.reshape(shape[-2:])  # channel c * multiplier + m belongs to weights [..., c, m]
+    if node.operator == "conv_transpose":
+        # Filter f of group g belongs to weights [..., f, c] for the group's own channels c.
+        filters, channels = shape[-2:]
+        groups = number(node.attributes, "groups")
+        return np.asarray(np.repeat(vector.reshape(groups, filters), channels // groups, axis=0).T)
+    return vector
+
+
 def _over_inputs(node: Node, weights: Array, vector: Array) -> Array:
     """A vector over input channels in a shape that multiplies the weights."""
-    if node.operator in ("dense", "depthwise_conv2d"):
+    if node.operator in ("dense", "depthwise_conv"):
         return vector[:, None]
-    depth, filters = weights.shape[2:]
+    if node.operator == "conv_transpose":
+        return vector
+    depth, filters = weights.shape[-2:]
     groups = len(vector) // depth
     # Filter f belongs to group f * groups // filters, which sees its own `depth` channels.
     return np.asarray(np.repeat(vector.reshape(groups, depth).T, filters // groups, axis=1))
@@ -204,6 +217,6 @@ def _over_inputs(node: Node, weights: Array, vector: Array) -> Array:
 def _response(node: Node, weights: Array, shift: Array) -> Array:
     """What the product gives for an input that is `shift` everywhere."""
     product = weights * _over_inputs(node, weights, shift)
-    if node.operator == "depthwise_conv2d":
-        return np.asarray(product.sum(axis=(0, 1)).reshape(-1))
+    if node.operator == "depthwise_conv":
+        return np.asarray(product.sum(axis=tuple(range(product.ndim - 2))).reshape(-1))
     return np.asarray(product.sum(axis=tuple(range(product.ndim - 1))))

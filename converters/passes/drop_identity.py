@@ -1,6 +1,6 @@
 """Nodes that give back their input disappear.
 
-    x -> identity -> y  =>  x        (also a linear activation, a reshape to the same shape, a padding with no zeros)
+    x -> identity -> y  =>  x        (also a linear activation, a reshape to the same shape, an empty padding, ...)
 
 One stays where it connects a public input to a public output: these are never the same tensor.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgecnn.graph import Graph, Node
+from edgecnn.graph.operators import LIMIT, ints
 from edgecnn.graph.rewrite import Patch
 
 
@@ -33,6 +34,12 @@ def _does_nothing(graph: Graph, node: Node) -> bool:
         return True
     if node.operator == "activation":
         return node.attributes["activation"] == "linear"
-    if node.operator == "zero_padding2d":
-        return node.attributes["pads"] == (0, 0, 0, 0)
+    if node.operator == "pad":
+        return not any(ints(node.attributes, "pads"))
+    if node.operator == "slice":
+        whole = [node.attributes[name] for name in ("starts", "stops", "steps")]
+        return all(part == (0, LIMIT, 1) for part in zip(*whole, strict=True))  # type: ignore[arg-type]
+    if node.operator == "transpose":
+        permutation = ints(node.attributes, "permutation")
+        return permutation == tuple(sorted(permutation))
     return node.operator == "reshape" and graph.shape(node.inputs[0]) == graph.shape(node.output)

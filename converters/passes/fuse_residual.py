@@ -43,7 +43,7 @@ def fuse_residual(graph: Graph) -> Iterator[Patch]:
 
 def _takes(graph: Graph, node: Node) -> bool:
     return (
-        node.operator in ("conv2d", "dense")
+        node.operator in ("conv", "dense")
         and node.attributes["activation"] == "linear"
         and not node.input("residual")
         and only_reader(graph, node.output) is not None

@@ -1,8 +1,8 @@
-"""Reshapes that follow each other become one, and those around a global pooling become part of it.
+"""Reshapes that follow each other become one, and those after a reduction become part of it.
 
-x -> reshape -> reshape                                    =>  x -> reshape to the last shape
-global_average_pool2d [C] -> reshape [1, 1, C]             =>  global_average_pool2d with keepdims
-global_average_pool2d [1, 1, C] -> reshape or flatten [C]  =>  global_average_pool2d without keepdims  (global_max_pool2d likewise)
+x -> reshape -> reshape              =>  x -> reshape to the last shape
+reduce_* [C] -> reshape [1, 1, C]    =>  reduce_* with keepdims
+reduce_* [1, 1, C] -> reshape to [C] =>  reduce_* without keepdims
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgecnn.errors import GraphError
 from edgecnn.graph import OPERATORS, Graph, Node
 from edgecnn.graph.rewrite import Patch, merged_layers, only_reader
 
-_GLOBAL_POOLS = ("global_average_pool2d", "global_max_pool2d")
+_REDUCTIONS = ("reduce_mean", "reduce_sum", "reduce_max", "reduce_min")
 
 
 def merge_reshapes(graph: Graph) -> Iterator[Patch]:
@@ -26,9 +26,14 @@ def merge_reshapes(graph: Graph) -> Iterator[Patch]:
         merged = None
         if before.operator == "reshape":
             merged = replace(node, inputs=before.inputs, layers=merged_layers(before, node))
-        elif before.operator in _GLOBAL_POOLS:
+        elif before.operator in _REDUCTIONS:
             keepdims = {"keepdims": 1 - int(before.attributes["keepdims"])}  # type: ignore[arg-type]
-            merged = replace(before, outputs=node.outputs, attributes=keepdims, layers=merged_layers(before, node))
+            merged = replace(
+                before,
+                outputs=node.outputs,
+                attributes={**before.attributes, **keepdims},
+                layers=merged_layers(before, node),
+            )
         if merged is not None and _gives_the_same_shape(graph, merged):
             yield Patch((before.name, node.name), (merged,))
 

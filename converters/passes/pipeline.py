@@ -6,6 +6,7 @@ once the normalisation is folded), so the whole row is gone through until nothin
 
 from __future__ import annotations
 
+from edgecnn.converters.passes.absorb_transpose import absorb_transpose
 from edgecnn.converters.passes.absorb_zero_padding import absorb_zero_padding
 from edgecnn.converters.passes.drop_identity import drop_identity
 from edgecnn.converters.passes.fold_batch_normalization import fold_batch_normalization
@@ -15,8 +16,10 @@ from edgecnn.converters.passes.fuse_bias import fuse_bias
 from edgecnn.converters.passes.fuse_residual import fuse_residual
 from edgecnn.converters.passes.merge_reshapes import merge_reshapes
 from edgecnn.converters.passes.merge_scale_and_shift import merge_scale_and_shift
+from edgecnn.converters.passes.merge_transposes import merge_transposes
 from edgecnn.converters.passes.remove_dead_nodes import remove_dead_nodes
 from edgecnn.converters.passes.share_constants import share_constants
+from edgecnn.converters.passes.sink_transposes import sink_transposes
 from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
 from edgecnn.graph.rewrite import SPARE_ROUNDS, Pass, TraceRow, run_pass
@@ -26,6 +29,10 @@ PASSES: tuple[Pass, ...] = (
     remove_dead_nodes,
     # Neighbours must meet: a dropout between a convolution and its normalisation would hide them from each other.
     drop_identity,
+    # The layout before all that looks at neighbours: transpositions of channels_first layers would stand between them.
+    merge_transposes,
+    sink_transposes,
+    absorb_transpose,
     # Shapes before values: these passes look at neighbours only, and are quick where they find nothing.
     merge_reshapes,
     # Padding before the foldings: a shift may only pass into a convolution whose padding is known.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from edgecnn.converters.sources.description import (
     Call,
     LayerDescription,
     ModelDescription,
     TensorReference,
-    WeightReader,
+    WeightScope,
 )
 from edgecnn.errors import ConversionError
 
 FUNCTIONAL = ("Functional", "Model")
 """Class names of functional models; "Model" up to Keras 2.3."""
+WRAPPERS = ("TimeDistributed", "SpectralNormalization")
+MOST_NESTED = 64
+"""Models inside models: more are no model's, and would exhaust the stack."""
 
 
 def parse_version(text: Any) -> tuple[int, int]:
@@ -28,7 +33,7 @@ def parse_version(text: Any) -> tuple[int, int]:
 
 
 def describe_model(
-    config: Any, source: str, keras: tuple[int, int], weights: Callable[[int, str, str], WeightReader], size: int | None
+    config: Any, source: str, keras: tuple[int, int], weights: WeightScope, size: int | None
 ) -> ModelDescription:
     """A model's description.
 
@@ -36,7 +41,7 @@ def describe_model(
         config: the parsed JSON: {"class_name": ..., "config": ...}.
         source: for messages.
         keras: version that wrote it.
-        weights: from a layer's position among the layers, class name and name to its weight reader.
+        weights: the model's.
         size: bytes of the file.
 
     Raises:
@@ -44,117 +49,168 @@ def describe_model(
     """
     if not isinstance(config, Mapping) or not isinstance(config.get("config"), Mapping | list):
         raise ConversionError(f"{source}: its configuration is no Keras model's; save the model again with model.save")
-    kind = config.get("class_name")
     try:
-        if kind == "Sequential":
-            return _encodable(_sequential(config["config"], source, keras, weights, size))
-        if kind in FUNCTIONAL:
-            return _encodable(_functional(config["config"], source, keras, weights, size))
+        description = _Reader(source, keras, size).model(config, weights, 0)
+        if description is not None:
+            return _encodable(description)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ConversionError(
             f"{source}: its configuration is damaged ({type(error).__name__}: {error}); save the model again"
         ) from error
     raise ConversionError(
-        f"{source}: holds a {kind!r}, a model written as a class, whose structure only its own code knows; "
-        f"rebuild it with keras.Sequential or the functional API and save that"
+        f"{source}: holds a {config.get('class_name')!r}, a model written as a class, whose structure only its own code "
+        f"knows; rebuild it with keras.Sequential or the functional API and save that"
     )
 
 
 def _encodable(description: ModelDescription) -> ModelDescription:
     """The description, whose names must be writable as UTF-8 (JSON can hold halves of characters)."""
-    for name in (description.name, *(layer.path for layer in description.layers)):
+    for name in (description.name, *(path for path, _ in description.walk())):
         name.encode("utf-8")
     for name, _ in (*description.inputs, *description.outputs):
         name.encode("utf-8")
     return description
 
 
-def _class_name(layer: Mapping[str, Any]) -> str:
+def class_name_of(layer: Mapping[str, Any]) -> str:
     """The class name; a class that is not Keras' own is given with its module or registered name in front."""
     name, module, registered = str(layer["class_name"]), layer.get("module"), layer.get("registered_name")
     if registered and registered != name:
         return f"{registered}"
-    root = str(module).split(".")[0] if module else "keras"
-    if root in ("keras", "tf_keras", "tensorflow"):
-        return name
+    parts = str(module).split(".") if module else ["keras"]
+    if parts[0] in ("keras", "tf_keras", "tensorflow"):
+        return f"ops.{name}" if "ops" in parts[:-1] else name
     return f"{module}>{name}"
 
 
-def _sequential(
-    config: Any, source: str, keras: tuple[int, int], weights: Callable[[int, str, str], WeightReader], size: int | None
-) -> ModelDescription:
-    entries = config if isinstance(config, list) else config["layers"]
-    whole = {} if isinstance(config, list) else config
-    layers: list[LayerDescription] = []
-    previous: TensorReference | None = None
-    input_name = ""
-    for index, entry in enumerate(entries):
-        settings, class_name = entry["config"], _class_name(entry)
-        name = str(settings.get("name") or entry.get("name"))
-        if index == 0 and class_name != "InputLayer":
-            shape = settings.get("batch_input_shape") or settings.get("batch_shape") or whole.get("build_input_shape")
-            if shape is None:
-                raise ConversionError(
-                    f"{source}: does not say what input it takes; add keras.Input(shape) as the first layer, or call the "
-                    f"model once, and save it again"
-                )
-            input_name = f"{name}_input"
-            layers.append(
-                LayerDescription(input_name, "InputLayer", {"batch_shape": shape}, (Call(()),), _no_weights(input_name))
+class _Reader:
+    """Reads the configuration of a model and of those inside it."""
+
+    def __init__(self, source: str, keras: tuple[int, int], size: int | None) -> None:
+        self.source, self.keras, self.size = source, keras, size
+
+    def model(self, entry: Mapping[str, Any], weights: WeightScope, depth: int) -> ModelDescription | None:
+        """A model's description; None if its class is neither Sequential nor Functional."""
+        if depth > MOST_NESTED:
+            raise ValueError(f"models are nested more than {MOST_NESTED} deep")
+        kind, config = entry.get("class_name"), entry["config"]
+        if kind == "Sequential":
+            return self._sequential(config, weights, depth)
+        if kind in FUNCTIONAL and "layers" in config:
+            return self._functional(config, weights, depth)
+        return None
+
+    def _layer(
+        self, entry: Mapping[str, Any], name: str, calls: tuple[Call, ...], weights: WeightScope, depth: int
+    ) -> LayerDescription:
+        settings, class_name = entry["config"], class_name_of(entry)
+        if class_name in (*FUNCTIONAL, "Sequential"):
+            model = self.model(entry, weights.model(class_name, name), depth + 1)
+            reader = weights_of_nothing(name)
+            return LayerDescription(name, class_name, {}, calls, reader, model)
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"layer {name!r} has the configuration {settings!r}")
+        if class_name in ("TFOpLambda", "SlicingOpLambda"):
+            class_name = f"tf.{settings['function']}"
+        inner = settings.get("layer")
+        if class_name in WRAPPERS and isinstance(inner, Mapping):
+            wrapped = LayerDescription(
+                name, class_name_of(inner), inner["config"], (), weights.wrapped(class_name, name)
             )
-            previous = TensorReference(input_name)
-        inputs = () if previous is None else (previous,)
-        layers.append(LayerDescription(name, class_name, settings, (Call(inputs),), weights(index, class_name, name)))
-        previous = TensorReference(name)
-        input_name = input_name or name
-    if previous is None:
-        raise ConversionError(f"{source}: has no layers")
-    return ModelDescription(
-        source,
-        str(whole.get("name", "sequential")),
-        keras,
-        tuple(layers),
-        ((input_name, TensorReference(input_name)),),
-        ((previous.layer, previous),),
-        "single",
-        "single",
-        size,
-    )
+            return LayerDescription(name, class_name, settings, calls, weights_of_nothing(name), None, wrapped)
+        return LayerDescription(name, class_name, settings, calls, weights.layer(class_name, name))
+
+    def _sequential(self, config: Any, weights: WeightScope, depth: int) -> ModelDescription:
+        entries = config if isinstance(config, list) else config["layers"]
+        whole = {} if isinstance(config, list) else config
+        layers: list[LayerDescription] = []
+        previous: TensorReference | None = None
+        input_name = ""
+        for index, entry in enumerate(entries):
+            settings, class_name = entry["config"], class_name_of(entry)
+            name = str((settings.get("name") if isinstance(settings, Mapping) else None) or entry.get("name"))
+            if index == 0 and class_name != "InputLayer":
+                shape = _first_shape(entry) or whole.get("build_input_shape")
+                if shape is None and depth == 0:
+                    raise ConversionError(
+                        f"{self.source}: does not say what input it takes; add keras.Input(shape) as the first layer, or "
+                        f"call the model once, and save it again"
+                    )
+                input_name = f"{name}_input"
+                layers.append(input_layer(input_name, shape or [None]))
+                previous = TensorReference(input_name)
+            call = Call() if previous is None else Call((previous,))
+            layers.append(self._layer(entry, name, (call,), weights, depth))
+            previous = TensorReference(name)
+            input_name = input_name or name
+        if previous is None:
+            raise ConversionError(f"{self.source}: has no layers")
+        return ModelDescription(
+            self.source,
+            str(whole.get("name", "sequential")),
+            self.keras,
+            _distinct(layers),
+            ((input_name, TensorReference(input_name)),),
+            ((previous.layer, previous),),
+            "single",
+            "single",
+            self.size,
+        )
+
+    def _functional(self, config: Any, weights: WeightScope, depth: int) -> ModelDescription:
+        layers = []
+        entries = config["layers"]
+        names = {str(entry.get("name") or entry["config"]["name"]) for entry in entries}
+        for entry in entries:
+            name = str(entry.get("name") or entry["config"]["name"])
+            calls = tuple(_call(node, entry["class_name"], names) for node in entry.get("inbound_nodes", []))
+            if class_name_of(entry) == "InputLayer":
+                calls = (Call(),)
+            layers.append(self._layer(entry, name, calls, weights, depth))
+        input_structure, inputs = _ports(config["input_layers"])
+        output_structure, outputs = _ports(config["output_layers"])
+        return ModelDescription(
+            self.source,
+            str(config.get("name", "model")),
+            self.keras,
+            _distinct(layers),
+            inputs,
+            outputs,
+            input_structure,
+            output_structure,
+            self.size,
+        )
 
 
-def _no_weights(path: str) -> WeightReader:
+def _distinct(layers: list[LayerDescription]) -> tuple[LayerDescription, ...]:
+    if len({layer.path for layer in layers}) != len(layers):
+        raise ValueError("two layers have the same name")
+    return tuple(layers)
+
+
+def _first_shape(entry: Mapping[str, Any]) -> Any:
+    """The input's shape that a Sequential's first layer tells, batch first; of a model, its own first layer."""
+    settings = entry["config"]
+    for _ in range(MOST_NESTED):
+        if isinstance(settings, Mapping) and "layers" not in settings:
+            return settings.get("batch_input_shape") or settings.get("batch_shape")
+        layers = settings["layers"] if isinstance(settings, Mapping) else settings
+        settings = layers[0]["config"]
+    return None
+
+
+def input_layer(name: str, shape: Any) -> LayerDescription:
+    """A model's input that no layer of the file stands for."""
+    return LayerDescription(name, "InputLayer", {"batch_shape": shape}, (Call(),), weights_of_nothing(name))
+
+
+def weights_of_nothing(path: str) -> Callable[[Any], list[Any]]:
+    """The reader of a layer that has no weights."""
+
     def read(names: Any) -> list[Any]:
         raise ConversionError(f"layer {path!r} has no weights")
 
     return read
-
-
-def _functional(
-    config: Any, source: str, keras: tuple[int, int], weights: Callable[[int, str, str], WeightReader], size: int | None
-) -> ModelDescription:
-    layers = []
-    for index, entry in enumerate(config["layers"]):
-        settings, class_name = entry["config"], _class_name(entry)
-        name = str(entry.get("name") or settings["name"])
-        calls = tuple(_call(node) for node in entry.get("inbound_nodes", []))
-        if class_name == "InputLayer":
-            calls = (Call(()),)
-        layers.append(LayerDescription(name, class_name, settings, calls, weights(index, class_name, name)))
-    if len({layer.path for layer in layers}) != len(layers):
-        raise ConversionError(f"{source}: two layers have the same name")
-    input_structure, inputs = _ports(config["input_layers"])
-    output_structure, outputs = _ports(config["output_layers"])
-    return ModelDescription(
-        source,
-        str(config.get("name", "model")),
-        keras,
-        tuple(layers),
-        inputs,
-        outputs,
-        input_structure,
-        output_structure,
-        size,
-    )
 
 
 def _reference(history: Any) -> TensorReference:
@@ -188,44 +244,68 @@ def _ports(value: Any) -> tuple[str, tuple[tuple[str, TensorReference], ...]]:
     return structure, tuple(zip(names, references, strict=True))
 
 
-def _call(node: Any) -> Call:
+def _call(node: Any, class_name: str, layers: set[str]) -> Call:
     """One entry of inbound_nodes, of either Keras."""
-    inputs: list[TensorReference] = []
-    extras: list[str] = []
-    if isinstance(node, Mapping):
-        for where, value in _leaves(node.get("args", []), "argument"):
-            _sort(where, value, inputs, extras)
-        for key, value in node.get("kwargs", {}).items():
-            if key in ("training", "mask"):
-                continue
-            for where, leaf in _leaves(value, str(key)):
-                _sort(where, leaf, inputs, extras)
-        return Call(tuple(inputs), tuple(extras))
+    if isinstance(node, Mapping) and "args" in node:
+        return Call(
+            tuple(_keras_3_value(value) for value in node.get("args", [])),
+            {str(key): _keras_3_value(value) for key, value in node.get("kwargs", {}).items()},
+        )
+    if class_name in ("TFOpLambda", "SlicingOpLambda"):
+        return _operation(node, layers)
     if isinstance(node, list) and _is_reference(node):
         node = [node]
-    entries = node.values() if isinstance(node, Mapping) else node
+    if isinstance(node, Mapping):
+        return Call(({key: _reference(entry) for key, entry in node.items()},))
+    keywords: dict[str, Any] = {}
+    arguments: list[Any] = []
+    for entry in node:
+        arguments.append(_reference(entry) if _is_reference(entry) else entry)
+        if isinstance(entry, list) and len(entry) > 3:
+            keywords.update(_keras_2_value(entry[3], layers))
+    return Call(tuple(arguments), keywords)
+
+
+def _operation(node: Any, layers: set[str]) -> Call:
+    """A TensorFlow function of Keras 2: its first argument (a tensor, a list of them, or a constant), and the others by
+    name."""
+    entries = [node] if _is_reference(node) else list(node)
+    keywords: dict[str, Any] = {}
+    values: list[Any] = []
     for entry in entries:
-        if not _is_reference(entry):
-            extras.append(f"argument {entry!r}")
-            continue
-        inputs.append(_reference(entry))
-        for key, value in (entry[3] if len(entry) > 3 else {}).items():
-            if key not in ("training", "mask") and value is not None:
-                extras.append(f"{key}={value!r}")
-    return Call(tuple(inputs), tuple(extras))
+        keywords.update(_keras_2_value(entry[3], layers) if len(entry) > 3 else {})
+        values.append(entry[2] if entry[0] == "_CONSTANT_VALUE" else _reference(entry))
+    return Call((values[0] if _is_reference(node) else values,), keywords)
 
 
-def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """All leaves of nested lists, with the way they were given; tensors are leaves."""
+def _keras_2_value(value: Any, layers: set[str]) -> Any:
+    """An argument with tensors, which Keras 2 gives as [layer, call, index]."""
+    if _is_reference(value) and len(value) == 3 and value[0] in layers:
+        return _reference(value)
     if isinstance(value, list):
-        for item in value:
-            yield from _leaves(item, where)
-    else:
-        yield where, value
+        return [_keras_2_value(item, layers) for item in value]
+    if isinstance(value, Mapping):
+        if value.keys() == {"start", "stop", "step"}:
+            return slice(value["start"], value["stop"], value["step"])
+        return {str(key): _keras_2_value(item, layers) for key, item in value.items()}
+    return value
 
 
-def _sort(where: str, value: Any, inputs: list[TensorReference], extras: list[str]) -> None:
-    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
-        inputs.append(_reference(value["config"]["keras_history"]))
-    elif value is not None:
-        extras.append(f"{where} {value!r}")
+def _keras_3_value(value: Any) -> Any:
+    """An argument with tensors, arrays and slices, which Keras 3 marks by class names."""
+    if isinstance(value, list):
+        return [_keras_3_value(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kind, config = value.get("class_name"), value.get("config")
+    if kind == "__keras_tensor__":
+        return _reference(value["config"]["keras_history"])
+    if kind in ("__tensor__", "__numpy__"):
+        return np.asarray(value["config"]["value"], np.float64)
+    if kind == "__tuple__":
+        return [_keras_3_value(item) for item in value["items"]]
+    if kind == "__slice__" and isinstance(config, Mapping):
+        return slice(config["start"], config["stop"], config["step"])
+    if kind == "__ellipsis__":
+        return Ellipsis
+    return {str(key): _keras_3_value(item) for key, item in value.items()}

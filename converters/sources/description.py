@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,17 +25,56 @@ class Call:
     """One application of a layer.
 
     Attributes:
-        inputs: its input tensors, in order, flattened.
-        extras: anything else in its arguments that is neither None nor a training flag: constants, by how they are
-            given. A layer function that does not read them must not be called.
+        arguments: what it is called with: `TensorReference`s, perhaps in lists and dicts, and plain values.
+        keywords: the same by name.
     """
 
-    inputs: tuple[TensorReference, ...]
-    extras: tuple[str, ...] = ()
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[TensorReference, ...]:
+        """Every tensor, in order, flattened; a mask is none."""
+        given = [*self.arguments, *(value for name, value in self.keywords.items() if name != "mask")]
+        return tuple(leaf for leaf in leaves(given) if isinstance(leaf, TensorReference))
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """All leaves of nested lists and dicts; those of a dict by sorted keys, as Keras flattens it."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from leaves(item)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from leaves(value[key])
+    else:
+        yield value
+
+
+def replaced(value: Any, function: Callable[[Any], Any]) -> Any:
+    """A nested value with a function applied to its leaves."""
+    if isinstance(value, list | tuple):
+        return type(value)(replaced(item, function) for item in value)
+    if isinstance(value, Mapping):
+        return {key: replaced(item, function) for key, item in value.items()}
+    return function(value)
 
 
 WeightReader = Callable[[Sequence[str]], list[Array]]
 """From names ("kernel", "bias") in Keras' order to float32 arrays. Raises ConversionError."""
+
+
+class WeightScope(Protocol):
+    """The weights of one model. Asked once for each of its layers, in the file's order."""
+
+    def layer(self, class_name: str, name: str) -> WeightReader:
+        """Of a layer."""
+
+    def wrapped(self, class_name: str, name: str) -> WeightReader:
+        """Of the layer inside a wrapper."""
+
+    def model(self, class_name: str, name: str) -> WeightScope:
+        """Of a model inside the model."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +82,14 @@ class LayerDescription:
     """One layer.
 
     Attributes:
-        path: its name in the model.
-        class_name: as the file gives it, with the package of a class that somebody registered ("pack>Attention").
+        path: its name in its model.
+        class_name: as the file gives it, with the package of a class that somebody registered ("pack>Attention"); a
+            function of keras.ops is "ops.Add", of TensorFlow "tf.nn.relu6".
         config: its configuration.
         calls: every application, in order. An input layer has one call without inputs.
         weights: reads its weights.
+        model: what it is made of, if it is a model.
+        inner: the layer that it wraps, if it is a wrapper.
     """
 
     path: str
@@ -55,6 +97,8 @@ class LayerDescription:
     config: Mapping[str, Any]
     calls: tuple[Call, ...]
     weights: WeightReader
+    model: ModelDescription | None = None
+    inner: LayerDescription | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +108,13 @@ class ModelDescription:
     Attributes:
         source: file or object, for messages.
         name: the model's name.
-        keras: version of the Keras that wrote it, (2, 15) or (3, 1).
+        keras: version of the Keras that wrote it, (2, 15) or (3, 1); (0, 0) where no Keras did.
         layers: in the file's order.
         inputs, outputs: (public name, tensor), in Keras' order.
         input_structure, output_structure: "single", "list" or "dict".
         size: bytes of the file, None for an object.
         metadata: what to keep in the .ecnn file.
+        writer: what wrote it, for people ("Keras 3.1").
     """
 
     source: str
@@ -82,3 +127,12 @@ class ModelDescription:
     output_structure: str
     size: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    writer: str = ""
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, LayerDescription]]:
+        """Every layer with its path, those of inner models after their model."""
+        for layer in self.layers:
+            path = f"{prefix}{layer.path}"
+            yield path, layer
+            if layer.model is not None:
+                yield from layer.model.walk(f"{path}/")

@@ -86,7 +86,7 @@ def array(dataset: Any, where: str) -> np.ndarray[Any, Any]:
     """A dataset's values as float32.
 
     Raises:
-        ConversionError: it is no dataset of floats, keeps its values elsewhere, or claims more than it holds.
+        ConversionError: it is no dataset of numbers, keeps its values elsewhere, or claims more than it holds.
     """
     import h5py
 
@@ -94,8 +94,8 @@ def array(dataset: Any, where: str) -> np.ndarray[Any, Any]:
         raise ConversionError(f"{where}: wanted an array, found {type(dataset).__name__}")
     if dataset.is_virtual or dataset.external:
         raise ConversionError(f"{where}: keeps its values in another file; that is not followed, for safety")
-    if dataset.dtype.kind != "f":
-        raise ConversionError(f"{where}: has dtype {dataset.dtype}; wanted float16, float32 or float64")
+    if dataset.dtype.kind not in "fiu":
+        raise ConversionError(f"{where}: has dtype {dataset.dtype}; wanted numbers")
     if dataset.nbytes > FREE_BYTES and dataset.nbytes > MOST_RATIO * dataset.id.get_storage_size():
         raise ConversionError(
             f"{where}: claims {dataset.nbytes} bytes and holds {dataset.id.get_storage_size()}; the file is damaged"

@@ -28,10 +28,26 @@ def describe(model: Any) -> Iterator[ModelDescription]:
             f"{name}: gives no configuration ({error}); rebuild it with keras.Sequential or the functional API"
         ) from error
 
-    def reader(index: int, class_name: str, layer: str) -> WeightReader:
-        return lambda names: _read(model, layer, names, name)
+    yield describe_model(config, name, _version(model), LiveWeights(model, name), None)
 
-    yield describe_model(config, name, _version(model), reader, None)
+
+class LiveWeights:
+    """The weights of a model's layers."""
+
+    def __init__(self, model: Any, source: str) -> None:
+        self.owner, self.source = model, source
+
+    def layer(self, class_name: str, name: str) -> WeightReader:
+        """Of a layer."""
+        return lambda names: _read(self.owner.get_layer(name), name, names, self.source)
+
+    def wrapped(self, class_name: str, name: str) -> WeightReader:
+        """Of the layer inside a wrapper."""
+        return lambda names: _read(self.owner.get_layer(name).layer, name, names, self.source)
+
+    def model(self, class_name: str, name: str) -> LiveWeights:
+        """Of a model inside the model."""
+        return LiveWeights(self.owner.get_layer(name), self.source)
 
 
 def _version(model: Any) -> tuple[int, int]:
@@ -43,11 +59,17 @@ def _version(model: Any) -> tuple[int, int]:
     return 3, 0
 
 
-def _read(model: Any, layer: str, names: Sequence[str], source: str) -> list[np.ndarray[Any, Any]]:
-    variables = model.get_layer(layer).weights
+def _read(owner: Any, layer: str, names: Sequence[str], source: str) -> list[np.ndarray[Any, Any]]:
+    variables = owner.weights
     by_name = {variable.name.split("/")[-1].split(":")[0]: variable for variable in variables}
     if set(names) <= by_name.keys():
         variables = [by_name[name] for name in names]
     elif len(variables) != len(names):
         raise ConversionError(f"{source}: layer {layer!r} has weights {sorted(by_name)}; wanted {list(names)}")
-    return [np.asarray(v.numpy() if hasattr(v, "numpy") else v).astype(np.float32) for v in variables]
+    return [np.asarray(_numpy(variable)).astype(np.float32) for variable in variables]
+
+
+def _numpy(variable: Any) -> Any:
+    """The values of a variable of any Keras backend."""
+    value = variable.numpy() if hasattr(variable, "numpy") else variable
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value

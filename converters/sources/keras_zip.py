@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from edgecnn.converters.sources import hdf5
-from edgecnn.converters.sources.configuration import describe_model, parse_version
+from edgecnn.converters.sources.configuration import describe_model, parse_version, weights_of_nothing
 from edgecnn.converters.sources.description import ModelDescription, WeightReader
 from edgecnn.errors import ConversionError
 
@@ -48,18 +48,43 @@ def describe(path: Path) -> Iterator[ModelDescription]:
         _unpack(archive, WEIGHTS, unpacked, max(MOST_TEXT, MOST_RATIO * size), name)
         unpacked.seek(0)
         with hdf5.open_file(unpacked, f"{name}: {WEIGHTS}") as file:  # type: ignore[arg-type]
-            used: Counter[str] = Counter()
-            # Keras 3.0 called the group of a functional model's layers so.
-            root = "_layer_checkpoint_dependencies" if "_layer_checkpoint_dependencies" in file else "layers"
+            yield describe_model(config, name, version, group_weights(file, name), size)
 
-            def reader(index: int, class_name: str, layer: str) -> WeightReader:
-                # A layer's group is called after its class, numbered where the class comes again.
-                plain = _snake_case(class_name.split(">")[-1])
-                number, used[plain] = used[plain], used[plain] + 1
-                group = f"{root}/{plain}_{number}" if number else f"{root}/{plain}"
-                return lambda names: _read(file, group, layer, names, name)
 
-            yield describe_model(config, name, version, reader, size)
+def group_weights(file: Any, source: str) -> GroupWeights:
+    """The weights in a file of Keras 3's layout."""
+    # Keras 3.0 called the group of a functional model's layers so.
+    root = "_layer_checkpoint_dependencies" if "_layer_checkpoint_dependencies" in file else "layers"
+    return GroupWeights(file, source, root)
+
+
+class GroupWeights:
+    """The groups of a model's layers: called after their classes, numbered where a class comes again."""
+
+    def __init__(self, file: Any, source: str, root: str) -> None:
+        self.file, self.source, self.root = file, source, root
+        self.used: Counter[str] = Counter()
+
+    def _group(self, class_name: str) -> str:
+        plain = _snake_case(class_name.split(">")[-1])
+        number, self.used[plain] = self.used[plain], self.used[plain] + 1
+        return f"{self.root}/{plain}_{number}" if number else f"{self.root}/{plain}"
+
+    def layer(self, class_name: str, name: str) -> WeightReader:
+        """Of a layer. Functions of keras.ops are no layers to Keras, and not counted."""
+        if class_name.startswith("ops."):
+            return weights_of_nothing(name)
+        group = self._group(class_name)
+        return lambda names: _read(self.file, group, name, names, self.source)
+
+    def wrapped(self, class_name: str, name: str) -> WeightReader:
+        """Of the layer inside a wrapper."""
+        group = f"{self._group(class_name)}/layer"
+        return lambda names: _read(self.file, group, name, names, self.source)
+
+    def model(self, class_name: str, name: str) -> GroupWeights:
+        """Of a model inside the model."""
+        return GroupWeights(self.file, self.source, f"{self._group(class_name)}/layers")
 
 
 def _snake_case(name: str) -> str:

@@ -104,21 +104,47 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "linear": Activation(),
     # x >= max_value: max_value; x > threshold: x; else negative_slope * (x - threshold). Covers ReLU6 and LeakyReLU.
     "relu": Activation(("negative_slope", "max_value", "threshold"), (0.0, math.inf, 0.0)),
+    "clip": Activation(("minimum", "maximum"), (-1.0, 1.0)),  # Keras' hard_tanh by default
     "elu": Activation(("alpha",), (1.0,)),
+    "celu": Activation(("alpha",), (1.0,)),
     "selu": Activation(),
     "sigmoid": Activation(),
     # clip(slope * x + offset, 0, 1): 1/6 and 1/2 in Keras 3, 0.2 and 1/2 in Keras 2.
     "hard_sigmoid": Activation(("slope", "offset"), (1.0 / 6.0, 0.5)),
+    "sparse_sigmoid": Activation(),  # 0 up to -1, (x + 1) / 2, 1 from 1 on
+    "log_sigmoid": Activation(),
     "tanh": Activation(),
+    "tanh_shrink": Activation(),  # x - tanh(x)
     "softplus": Activation(),
+    "sparse_plus": Activation(),  # 0 up to -1, (x + 1)^2 / 4, x from 1 on
+    "squareplus": Activation(("b",), (4.0,)),  # (x + sqrt(x^2 + b)) / 2
     "softsign": Activation(),
+    "hard_shrink": Activation(("threshold",), (0.5,)),  # x where |x| > threshold, else 0
+    "soft_shrink": Activation(("threshold",), (0.5,)),  # x moved towards 0 by the threshold, 0 within it
+    "threshold": Activation(("threshold", "default_value"), (0.0, 0.0)),  # x where x > threshold, else the default
     "swish": Activation(),
     "hard_swish": Activation(),
+    "mish": Activation(),  # x * tanh(softplus(x))
     "gelu": Activation(),  # x * Phi(x), by erf
     "gelu_tanh": Activation(),  # Keras' approximate=True
     "exponential": Activation(),
+    "expm1": Activation(),
+    "log": Activation(),
+    "log1p": Activation(),
+    "sqrt": Activation(),
+    "rsqrt": Activation(),
+    "reciprocal": Activation(),
+    "square": Activation(),
+    "abs": Activation(),
+    "sign": Activation(),
+    "floor": Activation(),
+    "ceil": Activation(),
+    "round": Activation(),  # halves to even
+    "sin": Activation(),
+    "cos": Activation(),
+    "erf": Activation(),
 }
-"""The activation functions that an operator may carry, by Keras' names."""
+"""The element-wise functions that an operator may carry, by Keras' names."""
 
 MacsRule = Callable[[Attributes, Shapes, Sequence[Shape]], int]
 ShapeRule = Callable[[Attributes, Shapes], list[Shape]]
@@ -186,11 +212,21 @@ _ACTIVATED: Mapping[str, Attribute] = {
     "activation_parameters": Attribute("floats"),
 }
 _WINDOW: Mapping[str, Attribute] = {
-    "strides": Attribute("ints", minimum=1, length=2),
-    # "same": TensorFlow's rule, the odd pixel at the end. "explicit": `pads` = (top, bottom, left, right).
+    "strides": Attribute("ints", minimum=1),
+    # "same": TensorFlow's rule, the odd pixel at the end. "explicit": `pads` = (begin, end) of each spatial axis.
     "padding": Attribute("string", choices=("same", "explicit")),
-    "pads": Attribute("ints", length=4),
+    "pads": Attribute("ints"),
 }
+_DILATIONS = {"dilations": Attribute("ints", minimum=1)}
+_GROUPS = {"groups": Attribute("int", minimum=1)}
+_KEEPDIMS = {"keepdims": Attribute("int", maximum=1)}
+
+MOST_PHASES = 4096
+"""Most outputs of a transposed convolution for one input pixel: a stride of 64 in two dimensions."""
+PAD_MODES = ("constant", "reflect", "symmetric", "edge")
+RESIZE_METHODS = ("nearest", "linear", "cubic", "lanczos3", "lanczos5", "gaussian", "mitchell", "area")
+COORDINATES = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
+ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
 
 def ints(attributes: Attributes, name: str) -> tuple[int, ...]:
@@ -198,13 +234,18 @@ def ints(attributes: Attributes, name: str) -> tuple[int, ...]:
     return attributes[name]  # type: ignore[return-value]
 
 
-def effective_kernel(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns that a dilated kernel spans."""
-    return (kernel[0] - 1) * dilations[0] + 1, (kernel[1] - 1) * dilations[1] + 1
+def number(attributes: Attributes, name: str) -> int:
+    """An "int" attribute."""
+    return attributes[name]  # type: ignore[return-value]
 
 
-def resolve_pads(attributes: Attributes, size: Sequence[int], kernel: Sequence[int]) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a window operator over an input of (height, width) `size`.
+def effective_kernel(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
+    """What a dilated kernel spans along each spatial axis."""
+    return tuple((size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True))
+
+
+def resolve_pads(attributes: Attributes, size: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
+    """(begin, end) for each spatial axis of a window operator over an input of `size`.
 
     Args:
         kernel: what the window spans, dilation included.
@@ -212,22 +253,36 @@ def resolve_pads(attributes: Attributes, size: Sequence[int], kernel: Sequence[i
     Source: TensorFlow's "SAME": ceil(size / stride) outputs, the smaller half of the padding before.
     """
     if attributes["padding"] == "explicit":
-        return ints(attributes, "pads")  # type: ignore[return-value]
+        return ints(attributes, "pads")
     pads: list[int] = []
     for length, span, stride in zip(size, kernel, ints(attributes, "strides"), strict=True):
         total = max((-(-length // stride) - 1) * stride + span - length, 0)
         pads += [total // 2, total - total // 2]
-    return pads[0], pads[1], pads[2], pads[3]
+    return tuple(pads)
 
 
-def _window(attributes: Attributes, x: Shape, kernel: Sequence[int]) -> tuple[int | None, int | None]:
-    """Height and width of a window operator's output."""
+def spatial_sizes(shape: Sequence[int | None]) -> tuple[int, ...] | None:
+    """Sizes of the axes between batch and channels; None if one is unknown."""
+    sizes = tuple(size for size in shape[1:-1] if size is not None)
+    return sizes if len(sizes) == len(shape) - 2 else None
+
+
+def _lengths(attributes: Attributes, axes: int, **factors: int) -> None:
+    """Checks that per-axis attributes have an entry (pads: two) for each spatial axis."""
+    for name, factor in factors.items():
+        given = ints(attributes, name)
+        if len(given) != factor * axes:
+            raise GraphError(f"{name} {given} has {len(given)} entries; wanted {factor * axes} for {axes} spatial axes")
+
+
+def _window(attributes: Attributes, x: Shape, kernel: Sequence[int]) -> tuple[int | None, ...]:
+    """Sizes of a window operator's output along the spatial axes."""
+    _lengths(attributes, len(x) - 2, strides=1, pads=2)
     pads = ints(attributes, "pads")
     if attributes["padding"] == "same" and any(pads):
         raise GraphError(f"padding 'same' with pads {pads}; wanted zeros")
     result: list[int | None] = []
-    for axis in (0, 1):
-        length, stride = x[1 + axis], ints(attributes, "strides")[axis]
+    for axis, (length, stride) in enumerate(zip(x[1:-1], ints(attributes, "strides"), strict=True)):
         if length is None:
             result.append(None)
         elif attributes["padding"] == "same":
@@ -237,12 +292,13 @@ def _window(attributes: Attributes, x: Shape, kernel: Sequence[int]) -> tuple[in
             if rest < 0:
                 raise GraphError(f"a window of {kernel[axis]} does not fit an input of {length} with padding {pads}")
             result.append(rest // stride + 1)
-    return result[0], result[1]
+    return tuple(result)
 
 
-def _rank(shape: Shape | None, rank: int, name: str = "x") -> Shape:
-    if shape is None or len(shape) != rank:
-        raise GraphError(f"its {name} has shape {shape}; wanted rank {rank}")
+def _rank(shape: Shape | None, lowest: int, highest: int, name: str = "x") -> Shape:
+    if shape is None or not lowest <= len(shape) <= highest:
+        wanted = str(lowest) if lowest == highest else f"{lowest} to {highest}"
+        raise GraphError(f"its {name} has shape {shape}; wanted rank {wanted}")
     return shape
 
 
@@ -267,45 +323,74 @@ def _size(shape: Sequence[int | None]) -> int:
     return math.prod(size for size in shape[1:] if size is not None)
 
 
-def _conv2d(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x, weights, groups = _rank(inputs[0], 4), _rank(inputs[1], 4, "weights"), int(attributes["groups"])  # type: ignore[arg-type]
-    rows, columns, depth, filters = (size or 0 for size in weights)
-    if min(rows, columns, depth, filters) < 1:
+def _weights(shape: Shape | None, x: Shape) -> tuple[int, ...]:
+    """A kernel's shape: a size for each spatial axis of x, then two more."""
+    weights = _rank(shape, len(x), len(x), "weights")
+    if min(size or 0 for size in weights) < 1:
         raise GraphError(f"its weights have shape {weights}; every size must be at least 1")
+    return tuple(size or 0 for size in weights)
+
+
+def _conv(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    x, groups = _rank(inputs[0], 3, 5), number(attributes, "groups")
+    *kernel, depth, filters = weights = _weights(inputs[1], x)
     if depth * groups != _channels(x) or filters % groups:
         raise GraphError(f"weights of shape {weights} in {groups} groups do not fit an input of shape {x}")
-    height, width = _window(attributes, x, effective_kernel((rows, columns), ints(attributes, "dilations")))
-    output = (None, height, width, filters)
+    _lengths(attributes, len(kernel), dilations=1)
+    output = (None, *_window(attributes, x, effective_kernel(kernel, ints(attributes, "dilations"))), filters)
     _vector(inputs[2], filters, "bias")
     _residual(inputs[3], output)
     return [output]
 
 
-def _conv2d_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]) -> int:
-    rows, columns, depth, _ = inputs[1]  # type: ignore[misc]
-    return _size(outputs[0]) * rows * columns * depth  # type: ignore[operator]
+def _conv_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]) -> int:
+    return _size(outputs[0]) * math.prod(inputs[1][:-1])  # type: ignore[index,arg-type]
 
 
-def _depthwise_conv2d(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x, weights = _rank(inputs[0], 4), _rank(inputs[1], 4, "weights")
-    rows, columns, depth, multiplier = (size or 0 for size in weights)
-    if min(rows, columns, depth, multiplier) < 1:
-        raise GraphError(f"its weights have shape {weights}; every size must be at least 1")
+def _conv_transpose(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    x, groups = _rank(inputs[0], 3, 5), number(attributes, "groups")
+    *kernel, filters, depth = weights = _weights(inputs[1], x)
+    if depth != _channels(x) or depth % groups:
+        raise GraphError(f"weights of shape {weights} in {groups} groups do not fit an input of shape {x}")
+    _lengths(attributes, len(kernel), strides=1, dilations=1, pads=2, output_padding=1)
+    if math.prod(ints(attributes, "strides")) > MOST_PHASES:
+        raise GraphError(f"strides {ints(attributes, 'strides')}; their product may be {MOST_PHASES} at most")
+    pads, more = ints(attributes, "pads"), ints(attributes, "output_padding")
+    sizes: list[int | None] = []
+    spans = effective_kernel(kernel, ints(attributes, "dilations"))
+    for axis, (length, stride) in enumerate(zip(x[1:-1], ints(attributes, "strides"), strict=True)):
+        if length is None:
+            sizes.append(None)
+            continue
+        size = (length - 1) * stride + spans[axis] - pads[2 * axis] - pads[2 * axis + 1] + more[axis]
+        if size < 1:
+            raise GraphError(f"pads {pads} leave nothing of the output of a window of {spans[axis]} over {length}")
+        sizes.append(size)
+    _vector(inputs[2], filters * groups, "bias")
+    return [(None, *sizes, filters * groups)]
+
+
+def _conv_transpose_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]) -> int:
+    return _size(inputs[0]) * math.prod(inputs[1][:-1])  # type: ignore[index,arg-type]
+
+
+def _depthwise_conv(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    x = _rank(inputs[0], 3, 4)
+    *kernel, depth, multiplier = weights = _weights(inputs[1], x)
     if depth != _channels(x):
         raise GraphError(f"weights of shape {weights} do not fit an input of shape {x}")
-    height, width = _window(attributes, x, effective_kernel((rows, columns), ints(attributes, "dilations")))
-    output = (None, height, width, depth * multiplier)
+    _lengths(attributes, len(kernel), dilations=1)
+    sizes = _window(attributes, x, effective_kernel(kernel, ints(attributes, "dilations")))
     _vector(inputs[2], depth * multiplier, "bias")
-    return [output]
+    return [(None, *sizes, depth * multiplier)]
 
 
-def _depthwise_conv2d_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]) -> int:
-    rows, columns, _, _ = inputs[1]  # type: ignore[misc]
-    return _size(outputs[0]) * rows * columns  # type: ignore[operator]
+def _depthwise_conv_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]) -> int:
+    return _size(outputs[0]) * math.prod(inputs[1][:-2])  # type: ignore[index,arg-type]
 
 
 def _dense(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x, weights = inputs[0], _rank(inputs[1], 2, "weights")
+    x, weights = inputs[0], _rank(inputs[1], 2, 2, "weights")
     if x is None or len(x) < 2:
         raise GraphError(f"its x has shape {x}; wanted rank 2 or more")
     if weights[0] != _channels(x) or not weights[1]:
@@ -320,27 +405,46 @@ def _dense_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]
     return _size(outputs[0]) * inputs[1][0]  # type: ignore[index,operator]
 
 
-def _batch_normalization(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+def _matmul(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    x, y = _rank(inputs[0], 3, 8), _rank(inputs[1], 3, 8, "y")
+    if len(x) != len(y) or x[:-2] != y[:-2] or x[-1] != y[-2] or x[-1] is None:
+        raise GraphError(f"matrices of shapes {x} and {y} cannot be multiplied")
+    return [(*x[:-1], y[-1])]
+
+
+def _matmul_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]) -> int:
+    return _size(outputs[0]) * inputs[0][-1]  # type: ignore[index,operator]
+
+
+def _normalization(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    """Of operators with a vector over the channels for every role but x."""
     x = inputs[0]
     if x is None or len(x) < 2:
         raise GraphError(f"its x has shape {x}; wanted rank 2 or more")
-    for shape, name in zip(inputs[1:], ("gamma", "beta", "mean", "variance"), strict=True):
+    for shape, name in zip(inputs[1:], ("gamma", "beta", "mean", "variance"), strict=False):
         _vector(shape, _channels(x), name)
+    if _channels(x) % int(attributes.get("groups", 1)):  # type: ignore[arg-type]
+        raise GraphError(f"{_channels(x)} channels cannot be cut into {attributes['groups']} equal groups")
     return [x]
 
 
-def _pool2d(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x, kernel = _rank(inputs[0], 4), ints(attributes, "pool_size")
+def _pool(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    x, kernel = _rank(inputs[0], 3, 5), ints(attributes, "pool_size")
+    _lengths(attributes, len(x) - 2, pool_size=1)
+    sizes = _window(attributes, x, kernel)
     pads = ints(attributes, "pads")
-    if max(pads[:2]) >= kernel[0] or max(pads[2:]) >= kernel[1]:
+    if any(max(pads[2 * axis : 2 * axis + 2]) >= size for axis, size in enumerate(kernel)):
         raise GraphError(f"pads {pads} leave windows of {kernel} without a pixel; wanted less than the window")
-    height, width = _window(attributes, x, kernel)
-    return [(None, height, width, _channels(x))]
+    return [(None, *sizes, _channels(x))]
 
 
-def _global_pool2d(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x = _rank(inputs[0], 4)
-    return [(None, 1, 1, _channels(x)) if attributes["keepdims"] else (None, _channels(x))]
+def _reduce(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    (x,) = _same(attributes, inputs)
+    axes = ints(attributes, "axes")
+    if not axes or list(axes) != list(range(axes[0], axes[0] + len(axes))) or axes[-1] >= len(x):
+        raise GraphError(f"axes {axes} of shape {x}; wanted neighbours in order, 1 or more and less than the rank")
+    kept = (1,) * len(axes) if attributes["keepdims"] else ()
+    return [(*x[: axes[0]], *kept, *x[axes[-1] + 1 :])]
 
 
 def broadcast(x: Shape, y: Shape) -> Shape:
@@ -371,7 +475,7 @@ def _binary(attributes: Attributes, inputs: Shapes) -> list[Shape]:
 
 
 def _concatenate(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    axis = int(attributes["axis"])  # type: ignore[arg-type]
+    axis = number(attributes, "axis")
     first = inputs[0]
     if first is None or not 1 <= axis < len(first):
         raise GraphError(f"axis {axis} of shape {first}; wanted 1 or more and less than the rank")
@@ -386,9 +490,7 @@ def _concatenate(attributes: Attributes, inputs: Shapes) -> list[Shape]:
 
 
 def _reshape(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x, target = inputs[0], list(ints(attributes, "shape"))
-    if x is None:
-        raise GraphError("its input is absent")
+    (x,), target = _same(attributes, inputs), list(ints(attributes, "shape"))
     if target.count(-1) > 1 or 0 in target:
         raise GraphError(f"target shape {tuple(target)}: at most one -1, no 0")
     if None in x[1:]:
@@ -401,11 +503,58 @@ def _reshape(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     return [(None, *target)]
 
 
-def _zero_padding2d(attributes: Attributes, inputs: Shapes) -> list[Shape]:
-    x, (top, bottom, left, right) = _rank(inputs[0], 4), ints(attributes, "pads")
-    height = None if x[1] is None else x[1] + top + bottom
-    width = None if x[2] is None else x[2] + left + right
-    return [(None, height, width, x[3])]
+def _transpose(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    (x,), permutation = _same(attributes, inputs), ints(attributes, "permutation")
+    if sorted(permutation) != list(range(1, len(x))):
+        raise GraphError(f"permutation {permutation} of shape {x}; wanted each axis but the batch once")
+    return [(None, *(x[axis] for axis in permutation))]
+
+
+def slice_range(attributes: Attributes, axis: int, size: int) -> range:
+    """The indices that a `slice` takes along an axis (1: the first after the batch) of a size."""
+    start, stop, step = (ints(attributes, name)[axis - 1] for name in ("starts", "stops", "steps"))
+    return range(*slice(start, None if stop == LIMIT else stop, step).indices(size))
+
+
+def _slice(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    (x,) = _same(attributes, inputs)
+    for name in ("starts", "stops", "steps"):
+        if len(ints(attributes, name)) != len(x) - 1:
+            raise GraphError(f"{name} {ints(attributes, name)} for an input of shape {x}; wanted one an axis")
+    if 0 in ints(attributes, "steps"):
+        raise GraphError("a step of 0")
+    sizes = [None if size is None else len(slice_range(attributes, axis, size)) for axis, size in enumerate(x) if axis]
+    if 0 in sizes:
+        raise GraphError(f"the slice leaves nothing of an input of shape {x}")
+    return [(None, *sizes)]
+
+
+def _pad(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    (x,), pads = _same(attributes, inputs), ints(attributes, "pads")
+    if len(pads) != 2 * (len(x) - 1):
+        raise GraphError(f"pads {pads} for an input of shape {x}; wanted two for each axis but the batch")
+    most = {"reflect": -1, "symmetric": 0}.get(str(attributes["mode"]))
+    sizes: list[int | None] = []
+    for axis, size in enumerate(x[1:]):
+        before, after = pads[2 * axis : 2 * axis + 2]
+        if size is not None and most is not None and max(before, after) > size + most:
+            raise GraphError(f"{attributes['mode']} pads {pads} reach beyond an input of shape {x}")
+        sizes.append(None if size is None else size + before + after)
+    return [(None, *sizes)]
+
+
+def _resize(attributes: Attributes, inputs: Shapes) -> list[Shape]:
+    x, sizes = _rank(inputs[0], 4, 4), ints(attributes, "sizes")
+    scales: tuple[float, ...] = attributes["scales"]  # type: ignore[assignment]
+    result: list[int | None] = []
+    for length, size, scale in zip(x[1:3], sizes, scales, strict=True):
+        if not 0 < scale < LIMIT:
+            raise GraphError(f"scales {scales}; wanted positive numbers")
+        scaled = None if length is None else int(length * scale + 1e-9)
+        if not size and scaled == 0:
+            raise GraphError(f"scales {scales} leave nothing of an input of shape {x}")
+        result.append(size or scaled)
+    return [(None, *result, _channels(x))]
 
 
 def _same(attributes: Attributes, inputs: Shapes) -> list[Shape]:
@@ -416,7 +565,7 @@ def _same(attributes: Attributes, inputs: Shapes) -> list[Shape]:
 
 def _softmax(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     (x,) = _same(attributes, inputs)
-    axis = int(attributes["axis"])  # type: ignore[arg-type]
+    axis = number(attributes, "axis")
     if not 1 <= axis < len(x):
         raise GraphError(f"axis {axis} of shape {x}; wanted 1 or more and less than the rank")
     return [x]
@@ -425,28 +574,55 @@ def _softmax(attributes: Attributes, inputs: Shapes) -> list[Shape]:
 _X = Role("x")
 _BIAS = Role("bias", "constant", optional=True, ranks=(1,))
 _RESIDUAL = Role("residual", optional=True)
+_KERNEL = Role("weights", "constant", ranks=(3, 4, 5))
 _AXIS = {"axis": Attribute("int", minimum=1, maximum=7)}
+_EPSILON = {"epsilon": Attribute("float")}
+
+
+def _vectors(*names: str) -> tuple[Role, ...]:
+    return tuple(Role(name, "constant", ranks=(1,)) for name in names)
+
+
+def _binary_row(formula: str) -> Operator:
+    roles = (Role("x", "either"), Role("y", "either"))
+    return Operator(roles, _binary, f"activation({formula}), with broadcasting", _ACTIVATED, activated=True)
+
+
+def _reduce_row(what: str) -> Operator:
+    return Operator((_X,), _reduce, f"{what} over neighbouring axes", {"axes": Attribute("ints", 1, 7), **_KEEPDIMS})
+
 
 OPERATORS: Mapping[str, Operator] = {
-    "conv2d": Operator(
-        (_X, Role("weights", "constant", ranks=(4,)), _BIAS, _RESIDUAL),
-        _conv2d,
-        "activation(convolution(x, weights [rows, columns, C / groups, filters]) + bias + residual)",
-        {
-            **_WINDOW,
-            **_ACTIVATED,
-            "dilations": Attribute("ints", minimum=1, length=2),
-            "groups": Attribute("int", minimum=1),
-        },
-        _conv2d_macs,
+    "conv": Operator(
+        (_X, _KERNEL, _BIAS, _RESIDUAL),
+        _conv,
+        "activation(convolution(x, weights [*kernel, C / groups, filters]) + bias + residual); 1 to 3 spatial axes",
+        {**_WINDOW, **_ACTIVATED, **_DILATIONS, **_GROUPS},
+        _conv_macs,
         activated=True,
     ),
-    "depthwise_conv2d": Operator(
-        (_X, Role("weights", "constant", ranks=(4,)), _BIAS),
-        _depthwise_conv2d,
-        "activation(depthwise convolution(x, weights [rows, columns, C, multiplier]) + bias)",
-        {**_WINDOW, **_ACTIVATED, "dilations": Attribute("ints", minimum=1, length=2)},
-        _depthwise_conv2d_macs,
+    "conv_transpose": Operator(
+        (_X, _KERNEL, _BIAS),
+        _conv_transpose,
+        "activation(transposed convolution(x, weights [*kernel, filters / groups, C]) + bias): each input adds its "
+        "weights to the output at `strides` times its place; `pads` are cut off, `output_padding` is added at the ends",
+        {
+            "strides": Attribute("ints", minimum=1),
+            "pads": Attribute("ints"),
+            "output_padding": Attribute("ints"),
+            **_ACTIVATED,
+            **_DILATIONS,
+            **_GROUPS,
+        },
+        _conv_transpose_macs,
+        activated=True,
+    ),
+    "depthwise_conv": Operator(
+        (_X, Role("weights", "constant", ranks=(3, 4)), _BIAS),
+        _depthwise_conv,
+        "activation(depthwise convolution(x, weights [*kernel, C, multiplier]) + bias); 1 or 2 spatial axes",
+        {**_WINDOW, **_ACTIVATED, **_DILATIONS},
+        _depthwise_conv_macs,
         activated=True,
     ),
     "dense": Operator(
@@ -457,47 +633,71 @@ OPERATORS: Mapping[str, Operator] = {
         _dense_macs,
         activated=True,
     ),
+    "matmul": Operator((_X, Role("y")), _matmul, "x @ y, image by image, over the last two axes", {}, _matmul_macs),
     "batch_normalization": Operator(
-        (_X, *(Role(name, "constant", ranks=(1,)) for name in ("gamma", "beta", "mean", "variance"))),
-        _batch_normalization,
+        (_X, *_vectors("gamma", "beta", "mean", "variance")),
+        _normalization,
         "activation((x - mean) / sqrt(variance + epsilon) * gamma + beta), over the last axis",
-        {**_ACTIVATED, "epsilon": Attribute("float")},
+        {**_ACTIVATED, **_EPSILON},
         activated=True,
+    ),
+    "layer_normalization": Operator(
+        (_X, *_vectors("gamma", "beta")),
+        _normalization,
+        "activation((x - mean) / sqrt(variance + epsilon) * gamma + beta), mean and variance over the last axis",
+        {**_ACTIVATED, **_EPSILON},
+        activated=True,
+    ),
+    "group_normalization": Operator(
+        (_X, *_vectors("gamma", "beta")),
+        _normalization,
+        "as layer_normalization, mean and variance over all positions and the channels of each group",
+        {**_ACTIVATED, **_EPSILON, **_GROUPS},
+        activated=True,
+    ),
+    "local_response_normalization": Operator(
+        (_X,),
+        _normalization,
+        "x / (bias + alpha * sum of x^2 over `size` neighbouring channels) ^ beta",
+        {
+            "size": Attribute("int", minimum=1),
+            "bias": Attribute("float"),
+            "alpha": Attribute("float"),
+            "beta": Attribute("float"),
+        },
     ),
     "activation": Operator((_X,), _same, "activation(x), element by element", _ACTIVATED, activated=True),
-    "softmax": Operator((_X,), _softmax, "exp(x - max) / sum along an axis", _AXIS),
-    "max_pool2d": Operator(
+    "softmax": Operator(
         (_X,),
-        _pool2d,
-        "maximum of each window; padding never wins",
-        {**_WINDOW, "pool_size": Attribute("ints", minimum=1, length=2)},
+        _softmax,
+        "exp(x - max) / sum along an axis; log: its logarithm",
+        {**_AXIS, "log": Attribute("int", maximum=1)},
     ),
-    "average_pool2d": Operator(
+    "sparsemax": Operator((_X,), _same, "Keras' sparsemax over the last axis, whose outputs are mostly zeros", {}),
+    "max_pool": Operator(
         (_X,),
-        _pool2d,
-        "mean of each window; padding is not counted",
-        {**_WINDOW, "pool_size": Attribute("ints", minimum=1, length=2)},
+        _pool,
+        "maximum of each window; padding never wins; 1 to 3 spatial axes",
+        {**_WINDOW, "pool_size": Attribute("ints", minimum=1)},
     ),
-    "global_average_pool2d": Operator(
-        (_X,), _global_pool2d, "mean of all pixels", {"keepdims": Attribute("int", maximum=1)}
+    "average_pool": Operator(
+        (_X,),
+        _pool,
+        "mean of each window; padding is counted if count_padding; 1 to 3 spatial axes",
+        {**_WINDOW, "pool_size": Attribute("ints", minimum=1), "count_padding": Attribute("int", maximum=1)},
     ),
-    "global_max_pool2d": Operator(
-        (_X,), _global_pool2d, "maximum of all pixels", {"keepdims": Attribute("int", maximum=1)}
-    ),
-    "add": Operator(
-        (Role("x", "either"), Role("y", "either")),
-        _binary,
-        "activation(x + y), with broadcasting",
-        _ACTIVATED,
-        activated=True,
-    ),
-    "multiply": Operator(
-        (Role("x", "either"), Role("y", "either")),
-        _binary,
-        "activation(x * y), with broadcasting",
-        _ACTIVATED,
-        activated=True,
-    ),
+    "reduce_mean": _reduce_row("mean"),
+    "reduce_sum": _reduce_row("sum"),
+    "reduce_max": _reduce_row("maximum"),
+    "reduce_min": _reduce_row("minimum"),
+    "add": _binary_row("x + y"),
+    "subtract": _binary_row("x - y"),
+    "multiply": _binary_row("x * y"),
+    "divide": _binary_row("x / y"),
+    "maximum": _binary_row("maximum(x, y)"),
+    "minimum": _binary_row("minimum(x, y)"),
+    "power": _binary_row("x ^ y"),
+    "prelu": _binary_row("x where x > 0, else x * y"),
     "concatenate": Operator((_X,), _concatenate, "the inputs one after another along an axis", _AXIS, variadic=True),
     "reshape": Operator(
         (_X,),
@@ -505,11 +705,37 @@ OPERATORS: Mapping[str, Operator] = {
         "the same values, row-major, in another shape (per image; one size may be -1)",
         {"shape": Attribute("ints", minimum=-1)},
     ),
-    "zero_padding2d": Operator(
+    "transpose": Operator(
         (_X,),
-        _zero_padding2d,
-        "x inside a frame of zeros: pads = (top, bottom, left, right)",
-        {"pads": Attribute("ints", length=4)},
+        _transpose,
+        "x with its axes in another order: output axis i is input axis permutation[i - 1]",
+        {"permutation": Attribute("ints", 1, 7)},
+    ),
+    "slice": Operator(
+        (_X,),
+        _slice,
+        f"x[start:stop:step] along each axis but the batch, as Python counts; a stop of {LIMIT} means none",
+        {name: Attribute("ints", -LIMIT) for name in ("starts", "stops", "steps")},
+    ),
+    "pad": Operator(
+        (_X,),
+        _pad,
+        "x in a frame: pads = (begin, end) of each axis but the batch; of `value`, or of x mirrored or repeated",
+        {"pads": Attribute("ints"), "mode": Attribute("string", choices=PAD_MODES), "value": Attribute("float")},
+    ),
+    "resize": Operator(
+        (_X,),
+        _resize,
+        "x in another height and width: `sizes`, or, where these are 0, the input's times `scales`; see interpolation.py",
+        {
+            "sizes": Attribute("ints", length=2),
+            "scales": Attribute("floats", length=2),
+            "method": Attribute("string", choices=RESIZE_METHODS),
+            "coordinates": Attribute("string", choices=COORDINATES),
+            "rounding": Attribute("string", choices=ROUNDINGS),
+            "cubic_coefficient": Attribute("float"),
+            "antialias": Attribute("int", maximum=1),
+        },
     ),
     "identity": Operator((_X,), _same, "x; what layers become that do nothing at inference", {}),
 }

@@ -6,6 +6,7 @@ a float32 kernel's. NaN and infinities go through as numbers do: a NaN wins ever
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn.graph.graph import Constant, Graph, Node
-from edgecnn.graph.operators import effective_kernel, ints, resolve_pads
+from edgecnn.graph.interpolation import axis_table
+from edgecnn.graph.operators import OPERATORS, effective_kernel, ints, number, resolve_pads, slice_range
 
 Array = np.ndarray[Any, Any]
 
@@ -47,18 +49,44 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 _FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "linear": lambda x: x,
     "relu": _relu,
+    "clip": lambda x, low, high: np.minimum(np.maximum(x, low), high),
     "elu": _elu,
+    "celu": lambda x, alpha: np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha),
     "selu": lambda x: _SELU_SCALE * _elu(x, _SELU_ALPHA),
     "sigmoid": _sigmoid,
     "hard_sigmoid": lambda x, slope, offset: np.clip(slope * x + offset, 0, 1),
+    "sparse_sigmoid": lambda x: np.clip(0.5 * (x + 1), 0, 1),
+    "log_sigmoid": lambda x: -_softplus(-x),
     "tanh": np.tanh,
+    "tanh_shrink": lambda x: x - np.tanh(x),
     "softplus": _softplus,
+    "sparse_plus": lambda x: np.where(x <= -1, 0, np.where(x < 1, 0.25 * (x + 1) ** 2, x)),
+    "squareplus": lambda x, b: (x + np.sqrt(x * x + b)) / 2,
     "softsign": lambda x: x / (1 + np.abs(x)),
+    "hard_shrink": lambda x, threshold: np.where(np.abs(x) <= threshold, 0, x),
+    "soft_shrink": lambda x, threshold: np.where(np.abs(x) <= threshold, 0, x - np.copysign(threshold, x)),
+    "threshold": lambda x, threshold, default: np.where(x <= threshold, np.full_like(x, default), x),
     "swish": lambda x: x * _sigmoid(x),
     "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "mish": lambda x: x * np.tanh(_softplus(x)),
     "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
     "gelu_tanh": _gelu_tanh,
     "exponential": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "reciprocal": lambda x: 1 / x,
+    "square": np.square,
+    "abs": np.abs,
+    "sign": np.sign,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": _erf,
 }
 
 
@@ -72,53 +100,61 @@ def _activated(node: Node, x: Array) -> Array:
     return activate(str(node.attributes["activation"]), node.attributes["activation_parameters"], x)  # type: ignore[arg-type]
 
 
-def _frame(x: Array, pads: Sequence[int], value: float) -> Array:
-    top, bottom, left, right = pads
-    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
-
-
-def _taps(node: Node, x: Array, kernel: Sequence[int], dilations: Sequence[int], value: float) -> list[list[Array]]:
-    """For each tap (i, j) of a window the input values that it meets: arrays of the output's height and width."""
+def _taps(
+    node: Node, x: Array, kernel: Sequence[int], dilations: Sequence[int], value: float
+) -> dict[tuple[int, ...], Array]:
+    """For each tap (one index a spatial axis) the input values that it meets: arrays of the output's sizes."""
     spans = effective_kernel(kernel, dilations)
-    pads = resolve_pads(node.attributes, x.shape[1:3], spans)
-    framed = _frame(x, pads, value)
+    pads = resolve_pads(node.attributes, x.shape[1:-1], spans)
+    frame = [(0, 0), *zip(pads[::2], pads[1::2], strict=True), (0, 0)]
+    framed = np.pad(x, frame, constant_values=value)
     strides = ints(node.attributes, "strides")
-    height, width = ((framed.shape[1 + a] - spans[a]) // strides[a] + 1 for a in (0, 1))
-    return [
-        [
-            framed[
-                :,
-                i * dilations[0] : i * dilations[0] + (height - 1) * strides[0] + 1 : strides[0],
-                j * dilations[1] : j * dilations[1] + (width - 1) * strides[1] + 1 : strides[1],
-            ]
-            for j in range(kernel[1])
-        ]
-        for i in range(kernel[0])
-    ]
+    sizes = [(framed.shape[1 + a] - spans[a]) // strides[a] + 1 for a in range(len(kernel))]
+    found = {}
+    for tap in itertools.product(*map(range, kernel)):
+        starts = [index * dilation for index, dilation in zip(tap, dilations, strict=True)]
+        cut = [slice(s, s + (n - 1) * t + 1, t) for s, n, t in zip(starts, sizes, strides, strict=True)]
+        found[tap] = framed[(slice(None), *cut)]
+    return found
 
 
-def _conv2d(node: Node, x: Array, weights: Array, bias: Array | None, residual: Array | None) -> Array:
-    rows, columns, depth, filters = weights.shape
-    groups = int(node.attributes["groups"])  # type: ignore[arg-type]
-    taps = _taps(node, x, (rows, columns), ints(node.attributes, "dilations"), 0.0)
+def _conv(node: Node, x: Array, weights: Array, bias: Array | None, residual: Array | None) -> Array:
+    *kernel, depth, filters = weights.shape
+    groups = number(node.attributes, "groups")
+    taps = _taps(node, x, kernel, ints(node.attributes, "dilations"), 0.0)
     each = filters // groups
-    y = np.zeros((*taps[0][0].shape[:3], filters), x.dtype)
-    for i in range(rows):
-        for j in range(columns):
-            for g in range(groups):
-                given = taps[i][j][..., g * depth : (g + 1) * depth]
-                y[..., g * each : (g + 1) * each] += given @ weights[i, j, :, g * each : (g + 1) * each]
+    y = np.zeros((*next(iter(taps.values())).shape[:-1], filters), x.dtype)
+    for tap, values in taps.items():
+        for g in range(groups):
+            given = values[..., g * depth : (g + 1) * depth]
+            y[..., g * each : (g + 1) * each] += given @ weights[tap][:, g * each : (g + 1) * each]
     return _finish(node, y, bias, residual)
 
 
-def _depthwise_conv2d(node: Node, x: Array, weights: Array, bias: Array | None) -> Array:
-    rows, columns, channels, multiplier = weights.shape
-    taps = _taps(node, x, (rows, columns), ints(node.attributes, "dilations"), 0.0)
-    y = np.zeros((*taps[0][0].shape[:3], channels, multiplier), x.dtype)
-    for i in range(rows):
-        for j in range(columns):
-            y += taps[i][j][..., None] * weights[i, j]
-    return _finish(node, y.reshape(*y.shape[:3], channels * multiplier), bias, None)
+def _conv_transpose(node: Node, x: Array, weights: Array, bias: Array | None) -> Array:
+    *kernel, filters, channels = weights.shape
+    groups, strides = number(node.attributes, "groups"), ints(node.attributes, "strides")
+    pads, more = ints(node.attributes, "pads"), ints(node.attributes, "output_padding")
+    dilations = ints(node.attributes, "dilations")
+    spans = effective_kernel(kernel, dilations)
+    sizes = [(n - 1) * s + span + m for n, s, span, m in zip(x.shape[1:-1], strides, spans, more, strict=True)]
+    y = np.zeros((len(x), *sizes, filters * groups), x.dtype)
+    depth = channels // groups
+    for tap in itertools.product(*map(range, kernel)):
+        starts = [index * dilation for index, dilation in zip(tap, dilations, strict=True)]
+        cut = [slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, x.shape[1:-1], strides, strict=True)]
+        for g in range(groups):
+            given = x[..., g * depth : (g + 1) * depth] @ weights[tap][:, g * depth : (g + 1) * depth].T
+            y[(slice(None), *cut, slice(g * filters, (g + 1) * filters))] += given
+    kept = [slice(pads[2 * a], size - pads[2 * a + 1]) for a, size in enumerate(sizes)]
+    return _finish(node, y[(slice(None), *kept)], bias, None)
+
+
+def _depthwise_conv(node: Node, x: Array, weights: Array, bias: Array | None) -> Array:
+    *kernel, channels, multiplier = weights.shape
+    taps = _taps(node, x, kernel, ints(node.attributes, "dilations"), 0.0)
+    y = np.sum([values[..., None] * weights[tap] for tap, values in taps.items()], axis=0)
+    return _finish(node, y.reshape(*y.shape[:-2], channels * multiplier), bias, None)
 
 
 def _dense(node: Node, x: Array, weights: Array, bias: Array | None, residual: Array | None) -> Array:
@@ -133,57 +169,140 @@ def _finish(node: Node, y: Array, bias: Array | None, residual: Array | None) ->
     return _activated(node, y)
 
 
+def _normalized(node: Node, x: Array, mean: Array, variance: Array) -> Array:
+    return np.asarray((x - mean) / np.sqrt(variance + float(node.attributes["epsilon"])))  # type: ignore[arg-type]
+
+
 def _batch_normalization(node: Node, x: Array, gamma: Array, beta: Array, mean: Array, variance: Array) -> Array:
-    epsilon = float(node.attributes["epsilon"])  # type: ignore[arg-type]
-    return _activated(node, (x - mean) / np.sqrt(variance + epsilon) * gamma + beta)
+    return _activated(node, _normalized(node, x, mean, variance) * gamma + beta)
 
 
-def _max_pool2d(node: Node, x: Array) -> Array:
-    taps = _taps(node, x, ints(node.attributes, "pool_size"), (1, 1), -math.inf)
-    y = np.full_like(taps[0][0], -math.inf)
-    for line in taps:
-        for tap in line:
-            y = np.maximum(y, tap)  # gives NaN if either is
+def _layer_normalization(node: Node, x: Array, gamma: Array, beta: Array) -> Array:
+    mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    return _activated(node, _normalized(node, x, mean, variance) * gamma + beta)
+
+
+def _group_normalization(node: Node, x: Array, gamma: Array, beta: Array) -> Array:
+    groups = number(node.attributes, "groups")
+    cut = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    mean, variance = cut.mean(axis=(1, 3), keepdims=True), cut.var(axis=(1, 3), keepdims=True)
+    return _activated(node, _normalized(node, cut, mean, variance).reshape(x.shape) * gamma + beta)
+
+
+def _local_response_normalization(node: Node, x: Array) -> Array:
+    size, channels = number(node.attributes, "size"), x.shape[-1]
+    bias, alpha, beta = (float(node.attributes[name]) for name in ("bias", "alpha", "beta"))  # type: ignore[arg-type]
+    total = np.zeros_like(x)
+    for channel in range(channels):
+        # The even one of an even size comes after: TensorFlow's depth_radius gives odd sizes only, ONNX says so.
+        first, last = max(0, channel - (size - 1) // 2), min(channels, channel + size // 2 + 1)
+        total[..., channel] = np.square(x[..., first:last]).sum(axis=-1)
+    return np.asarray(x / (bias + alpha * total) ** beta)
+
+
+def _max_pool(node: Node, x: Array) -> Array:
+    taps = _taps(node, x, kernel := ints(node.attributes, "pool_size"), (1,) * len(kernel), -math.inf)
+    y = np.full_like(next(iter(taps.values())), -math.inf)
+    for values in taps.values():
+        y = np.maximum(y, values)  # gives NaN if either is
     return y
 
 
-def _average_pool2d(node: Node, x: Array) -> Array:
+def _average_pool(node: Node, x: Array) -> Array:
     kernel = ints(node.attributes, "pool_size")
-    ones = np.ones((1, *x.shape[1:3], 1), x.dtype)
-    total = sum(tap for line in _taps(node, x, kernel, (1, 1), 0.0) for tap in line)
-    count = sum(tap for line in _taps(node, ones, kernel, (1, 1), 0.0) for tap in line)
-    return np.asarray(total / count)
+    total = sum(_taps(node, x, kernel, (1,) * len(kernel), 0.0).values())
+    if node.attributes["count_padding"]:
+        return np.asarray(total / math.prod(kernel))
+    ones = np.ones((1, *x.shape[1:-1], 1), x.dtype)
+    return np.asarray(total / sum(_taps(node, ones, kernel, (1,) * len(kernel), 0.0).values()))
 
 
-def _global_pool2d(node: Node, x: Array) -> Array:
-    keep = bool(node.attributes["keepdims"])
-    if node.operator == "global_average_pool2d":
-        return np.asarray(x.mean(axis=(1, 2), keepdims=keep))
-    return np.asarray(x.max(axis=(1, 2), keepdims=keep))
+def _reduce(node: Node, x: Array) -> Array:
+    functions: Mapping[str, Callable[..., Any]] = {
+        "reduce_mean": np.mean,
+        "reduce_sum": np.sum,
+        "reduce_max": np.max,
+        "reduce_min": np.min,
+    }
+    return np.asarray(
+        functions[node.operator](x, axis=ints(node.attributes, "axes"), keepdims=bool(node.attributes["keepdims"]))
+    )
 
 
 def _softmax(node: Node, x: Array) -> Array:
-    axis = int(node.attributes["axis"])  # type: ignore[arg-type]
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
-    return np.asarray(e / e.sum(axis=axis, keepdims=True))
+    axis = number(node.attributes, "axis")
+    shifted = x - x.max(axis=axis, keepdims=True)
+    total = np.exp(shifted).sum(axis=axis, keepdims=True)
+    return np.asarray(shifted - np.log(total) if node.attributes["log"] else np.exp(shifted) / total)
 
+
+def _sparsemax(node: Node, x: Array) -> Array:
+    """As Keras computes it: Martins & Astudillo 2016, Algorithm 1, but for tau, which has there the last of the sums."""
+    z = -np.sort(-x, axis=-1)
+    sums = np.cumsum(z, axis=-1)
+    support = z - (sums - 1) / np.arange(1, x.shape[-1] + 1) > 0
+    tau = (np.where(support, sums, 0).sum(axis=-1, keepdims=True) - 1) / support.sum(axis=-1, keepdims=True)
+    return np.asarray(np.maximum(x - tau, 0))
+
+
+def _slice(node: Node, x: Array) -> Array:
+    for axis in range(1, x.ndim):
+        x = np.take(x, list(slice_range(node.attributes, axis, x.shape[axis])), axis=axis)
+    return x
+
+
+def _pad(node: Node, x: Array) -> Array:
+    pads, mode = ints(node.attributes, "pads"), str(node.attributes["mode"])
+    frame = [(0, 0), *zip(pads[::2], pads[1::2], strict=True)]
+    if mode == "constant":
+        return np.pad(x, frame, constant_values=float(node.attributes["value"]))  # type: ignore[arg-type]
+    return np.pad(x, frame, mode=mode)  # type: ignore[call-overload, no-any-return]
+
+
+def _resize(node: Node, x: Array) -> Array:
+    (shape,) = OPERATORS["resize"].shapes(node.attributes, [(None, *x.shape[1:])])
+    for axis, size in enumerate(shape[1:3]):
+        places, weights = axis_table(node.attributes, axis, x.shape[1 + axis], size or 0)
+        matrix = np.zeros((size or 0, x.shape[1 + axis]))
+        np.add.at(matrix, (np.arange(size or 0)[:, None], places), weights)
+        x = np.moveaxis(np.tensordot(x, matrix.astype(x.dtype), (1 + axis, 1)), -1, 1 + axis)
+    return x
+
+
+_BINARY: Mapping[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "power": np.power,
+    "prelu": lambda x, y: np.where(x > 0, x, x * y),
+}
 
 _OPERATORS: Mapping[str, Callable[..., Array]] = {
-    "conv2d": _conv2d,
-    "depthwise_conv2d": _depthwise_conv2d,
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "depthwise_conv": _depthwise_conv,
     "dense": _dense,
+    "matmul": lambda node, x, y: x @ y,
     "batch_normalization": _batch_normalization,
+    "layer_normalization": _layer_normalization,
+    "group_normalization": _group_normalization,
+    "local_response_normalization": _local_response_normalization,
     "activation": _activated,
     "softmax": _softmax,
-    "max_pool2d": _max_pool2d,
-    "average_pool2d": _average_pool2d,
-    "global_average_pool2d": _global_pool2d,
-    "global_max_pool2d": _global_pool2d,
-    "add": lambda node, x, y: _activated(node, x + y),
-    "multiply": lambda node, x, y: _activated(node, x * y),
+    "sparsemax": _sparsemax,
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    **dict.fromkeys(("reduce_mean", "reduce_sum", "reduce_max", "reduce_min"), _reduce),
+    **dict.fromkeys(_BINARY, lambda node, x, y: _activated(node, _BINARY[node.operator](x, y))),
     "concatenate": lambda node, *xs: np.concatenate(xs, axis=node.attributes["axis"]),
     "reshape": lambda node, x: x.reshape(len(x), *ints(node.attributes, "shape")),
-    "zero_padding2d": lambda node, x: _frame(x, ints(node.attributes, "pads"), 0.0),
+    "transpose": lambda node, x: x.transpose(0, *ints(node.attributes, "permutation")),
+    "slice": _slice,
+    "pad": _pad,
+    "resize": _resize,
     "identity": lambda node, x: x,
 }
 

@@ -20,7 +20,16 @@ ALIGNMENT = 16
 ARENA = 0
 """The buffer number of the arena; inputs follow, then outputs."""
 
-IN_PLACE = {"activation": (0,), "add": (0, 1), "multiply": (0, 1), "batch_normalization": (0,), "softmax": (0,)}
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "prelu")
+_POINTWISE = (
+    "activation",
+    "batch_normalization",
+    "layer_normalization",
+    "group_normalization",
+    "softmax",
+    "sparsemax",
+)
+IN_PLACE = {**dict.fromkeys(BINARY, (0, 1)), **dict.fromkeys(_POINTWISE, (0,))}
 """Operators whose output may overwrite an input, and which ones (convolutions: the residual)."""
 
 
@@ -176,12 +185,20 @@ class _Layouter:
         )
 
     def _strides_welcome(self, name: str) -> bool:
-        """Whether all nodes around a tensor can leave gaps between its pixels. (A softmax over pixels cannot.)"""
+        """Whether all nodes around a tensor can leave gaps between its pixels."""
         around = [*self.graph.readers[name], self.graph.producers[name]]
-        return all(n.operator != "softmax" or n.attributes["axis"] == len(self.shapes[name]) for n in around)
+        return not any(self._wants_contiguous(node) for node in around)
+
+    def _wants_contiguous(self, node: Node) -> bool:
+        if node.operator in ("matmul", "resize"):
+            return True
+        rank = len(self.shapes[node.inputs[0]]) if node.inputs[0] in self.shapes else 0
+        if node.operator == "softmax":
+            return node.attributes["axis"] != rank
+        return node.operator.startswith("reduce_") and node.attributes["axes"] != tuple(range(1, rank))
 
     def _share_in_place(self, node: Node) -> None:
-        if node.operator in ("conv2d", "dense"):
+        if node.operator in ("conv", "dense"):
             residual = node.input("residual")
             operands = [residual] if residual and residual != node.inputs[0] else []
         else:

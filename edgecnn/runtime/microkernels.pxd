@@ -6,6 +6,8 @@ cdef extern from "table.h" nogil:
         EC_GEMM_VECTORS
         EC_GEMM_ROWS
         EC_FUNCTIONS
+        EC_BINARIES
+        EC_BINARY_multiply
 
     ctypedef void (*ec_activate)(float *, size_t, const float *) noexcept nogil
 
@@ -31,6 +33,7 @@ cdef extern from "table.h" nogil:
         size_t pad_top, pad_left
         size_t row, pixel
         size_t out_row, out_pixel
+        size_t divisor
 
     ctypedef void (*ec_depthwise)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t,
                                   size_t, const ec_activation *) noexcept nogil
@@ -40,23 +43,34 @@ cdef extern from "table.h" nogil:
     ctypedef void (*ec_scalar)(const float *, float, float *, size_t) noexcept nogil
     ctypedef void (*ec_scale_shift)(const float *, const float *, const float *, float *, size_t) noexcept nogil
     ctypedef void (*ec_reduce)(const float *, size_t, size_t, float *, size_t) noexcept nogil
+    ctypedef void (*ec_reduce_squares)(const float *, size_t, size_t, float, float *, size_t) noexcept nogil
+    ctypedef void (*ec_weigh)(const float **, const float *, size_t, float *, size_t) noexcept nogil
+    ctypedef void (*ec_respond)(const float *, const float *, size_t, float, float, float, float *,
+                                size_t) noexcept nogil
     ctypedef void (*ec_clamp)(float *, size_t, float, float) noexcept nogil
     ctypedef void (*ec_softmax)(const float *, float *, size_t) noexcept nogil
     ctypedef double (*ec_measure)(long) noexcept nogil
+
+    const char *ec_function_names[39]
+    const char *ec_binary_names[8]
 
     ctypedef struct ec_table:
         const char *name
         int lanes
         int gemm_rows[4]
         ec_gemm gemm[4][14]
-        ec_activate activate[14]
+        ec_activate activate[39]
         ec_depthwise depthwise
         ec_pool max_pool, average_pool
         ec_gather gather
-        ec_binary add, multiply
-        ec_scalar add_scalar, multiply_scalar
+        ec_binary binary[8]
+        ec_scalar binary_scalar[8]
+        ec_scalar scalar_binary[8]
         ec_scale_shift scale_shift
-        ec_reduce reduce_add, reduce_max
+        ec_reduce reduce_add, reduce_max, reduce_min
+        ec_reduce_squares reduce_squares
+        ec_weigh weigh
+        ec_respond respond
         ec_clamp clamp
-        ec_softmax softmax
+        ec_softmax softmax, log_softmax
         ec_measure measure_peak

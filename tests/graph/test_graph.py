@@ -19,9 +19,9 @@ def branched() -> Graph:
     """image -> conv -> (relu, conv) -> add -> y, where the public output "conv" also shows what the branches read."""
     b = GraphBuilder()
     b.input("image", 8, 6, 3)
-    b.add("conv2d", "image", np.ones((3, 3, 3, 4)), np.ones(4), name="conv", padding="same", strides=(2, 2))
+    b.add("conv", "image", np.ones((3, 3, 3, 4)), np.ones(4), name="conv", padding="same", strides=(2, 2))
     b.add("activation", "conv", name="relu", activation="relu")
-    b.add("depthwise_conv2d", "conv", np.ones((3, 3, 4, 1)), name="depthwise", padding="same")
+    b.add("depthwise_conv", "conv", np.ones((3, 3, 4, 1)), name="depthwise", padding="same")
     b.add("add", "relu", "depthwise", name="y")
     return b.graph("y", "conv")
 
@@ -70,7 +70,7 @@ def test_multiply_accumulates_of_groups_and_dense_layers() -> None:
     x = b.input("x", 5, 4)
     dense = b.add("dense", x, np.ones((4, 7)))
     image = b.input("image", 3, 3, 6)
-    conv = b.add("conv2d", image, np.ones((1, 1, 2, 9)), groups=3)
+    conv = b.add("conv", image, np.ones((1, 1, 2, 9)), groups=3)
     graph = b.graph(dense, conv)
     assert graph.macs == 5 * 7 * 4 + 9 * 9 * 2
 
@@ -78,7 +78,7 @@ def test_multiply_accumulates_of_groups_and_dense_layers() -> None:
 def test_multiply_accumulates_are_unknown_where_a_size_is() -> None:
     b = GraphBuilder()
     x = b.input("x", None, 4, 1)
-    graph = b.graph(b.add("conv2d", x, np.ones((1, 1, 1, 1))))
+    graph = b.graph(b.add("conv", x, np.ones((1, 1, 1, 1))))
     assert graph.macs is None
 
 
@@ -192,7 +192,7 @@ BROKEN: dict[str, tuple[Callable[[Graph], Graph], str]] = {
     ),
     "weights of another rank": (
         lambda g: with_node(g, "conv", inputs=("image", "conv/bias", "", "")),
-        r"has shape \(4,\); wanted rank \(4,\)",
+        r"has shape \(4,\); wanted rank \(3, 4, 5\)",
     ),
     "an attribute too many": (lambda g: with_attribute(g, "relu", axis=1), "has attributes .*axis.*; wanted"),
     "an attribute out of range": (
@@ -201,7 +201,7 @@ BROKEN: dict[str, tuple[Callable[[Graph], Graph], str]] = {
     ),
     "an attribute of another length": (
         lambda g: with_attribute(g, "conv", strides=(1,)),
-        "attribute strides: .* has 1 entries; wanted 2",
+        r"strides \(1,\) has 1 entries; wanted 2",
     ),
     "an attribute of another type": (
         lambda g: with_attribute(g, "conv", groups=1.0),

@@ -80,15 +80,15 @@ def test_windows_give_the_shape_that_keras_gives(
     ours: dict[str, Any] = {"strides": (stride, stride), "padding": "same" if padding == "same" else "explicit"}
     dilations = (dilation, dilation)
     weights = np.ones((*kernel, 2, 5))
-    assert shape_of("conv2d", x, weights, dilations=dilations, **ours) == layer.compute_output_shape(x)
+    assert shape_of("conv", x, weights, dilations=dilations, **ours) == layer.compute_output_shape(x)
     multiplied = np.ones((*kernel, 2, 3))
     assert (
-        shape_of("depthwise_conv2d", x, multiplied, dilations=dilations, **ours)[1:3]
+        shape_of("depthwise_conv", x, multiplied, dilations=dilations, **ours)[1:3]
         == layer.compute_output_shape(x)[1:3]
     )
     if dilation == 1:
         pool = keras.layers.MaxPooling2D(kernel, stride, padding)
-        assert shape_of("max_pool2d", x, pool_size=kernel, **ours) == pool.compute_output_shape(x)
+        assert shape_of("max_pool", x, pool_size=kernel, **ours) == pool.compute_output_shape(x)
 
 
 @quick
@@ -100,19 +100,19 @@ def test_windows_give_the_shape_that_keras_gives(
 def test_explicit_padding_counts_as_size(size: tuple[int, int], pads: tuple[int, ...], stride: int) -> None:
     height, width = size[0] + sum(pads[:2]), size[1] + sum(pads[2:])
     assume(height >= 3 and width >= 2)
-    got = shape_of("conv2d", (None, *size, 1), np.ones((3, 2, 1, 1)), strides=(stride, stride), pads=pads)
+    got = shape_of("conv", (None, *size, 1), np.ones((3, 2, 1, 1)), strides=(stride, stride), pads=pads)
     assert got == (None, len(range(0, height - 2, stride)), len(range(0, width - 1, stride)), 1)
 
 
 def test_unknown_sizes_pass_through_every_rule() -> None:
     x = (None, None, None, 4)
     for padding in ("same", "explicit"):
-        assert shape_of("conv2d", x, np.ones((3, 3, 4, 2)), padding=padding) == (None, None, None, 2)
-        assert shape_of("max_pool2d", x, pool_size=(2, 2), padding=padding) == x
-    assert shape_of("depthwise_conv2d", x, np.ones((3, 3, 4, 2))) == (None, None, None, 8)
-    assert shape_of("zero_padding2d", x, pads=(1, 1, 1, 1)) == x
-    assert shape_of("global_average_pool2d", x) == (None, 4)
-    assert shape_of("global_max_pool2d", x, keepdims=1) == (None, 1, 1, 4)
+        assert shape_of("conv", x, np.ones((3, 3, 4, 2)), padding=padding) == (None, None, None, 2)
+        assert shape_of("max_pool", x, pool_size=(2, 2), padding=padding) == x
+    assert shape_of("depthwise_conv", x, np.ones((3, 3, 4, 2))) == (None, None, None, 8)
+    assert shape_of("pad", x, pads=(1, 1, 1, 1)) == x
+    assert shape_of("reduce_mean", x) == (None, 4)
+    assert shape_of("reduce_max", x, keepdims=1) == (None, 1, 1, 4)
     assert shape_of("reshape", x, shape=(-1, 4)) == (None, None, 4)
     assert shape_of("batch_normalization", x, *[np.ones(4)] * 4) == x
     assert shape_of("concatenate", x, "x", axis=1) == x
@@ -148,30 +148,30 @@ def test_reshape_fills_in_one_size(target: tuple[int, ...], shape: Shape) -> Non
 
 REFUSED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
     "a window larger than the image": (
-        "conv2d",
+        "conv",
         (np.ones((9, 1, 4, 1)),),
         {},
         "a window of 9 does not fit an input of 8",
     ),
     "same padding with pads": (
-        "conv2d",
+        "conv",
         (np.ones((1, 1, 4, 1)),),
         {"padding": "same", "pads": (1, 0, 0, 0)},
         "padding 'same' with pads",
     ),
     "pads that hide a pooling window": (
-        "max_pool2d",
+        "max_pool",
         (),
         {"pool_size": (2, 2), "pads": (2, 0, 0, 0)},
         "leave windows of .* without a pixel",
     ),
     "filters that groups do not divide": (
-        "conv2d",
+        "conv",
         (np.ones((1, 1, 2, 3)),),
         {"groups": 2},
         "in 2 groups do not fit",
     ),
-    "depthwise weights of other channels": ("depthwise_conv2d", (np.ones((1, 1, 3, 1)),), {}, "do not fit"),
+    "depthwise weights of other channels": ("depthwise_conv", (np.ones((1, 1, 3, 1)),), {}, "do not fit"),
     "a dense layer of another depth": ("dense", (np.ones((3, 2)),), {}, "do not fit"),
     "statistics of another size": ("batch_normalization", [np.ones(3)] * 4, {}, "its gamma has shape"),
     "a concatenation of the batch": ("concatenate", (), {"axis": 4}, "axis 4 of shape"),
@@ -181,7 +181,7 @@ REFUSED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
     "a reshape to nothing": ("reshape", (), {"shape": (0, -1)}, "no 0"),
     "a reshape that leaves a rest": ("reshape", (), {"shape": (7, -1)}, "cannot take the shape"),
     "constants that outgrow the batch": ("add", (np.ones((2, 1, 8, 6, 4)),), {}, "the batch first"),
-    "an empty kernel": ("conv2d", (np.ones((0, 1, 4, 1)),), {}, "every size must be at least 1"),
+    "an empty kernel": ("conv", (np.ones((0, 1, 4, 1)),), {}, "every size must be at least 1"),
 }
 
 
@@ -196,7 +196,7 @@ def test_residuals_have_the_shape_of_the_output() -> None:
     b = GraphBuilder()
     x, r = b.input("x", 4, 4, 2), b.input("r", 1, 1, 2)
     with pytest.raises(GraphError, match=r"its residual has shape \(None, 1, 1, 2\); wanted that of the output"):
-        b.add("conv2d", x, np.ones((1, 1, 2, 2)), None, r)
+        b.add("conv", x, np.ones((1, 1, 2, 2)), None, r)
 
 
 def test_tensors_of_different_ranks_are_not_added() -> None:

@@ -96,7 +96,7 @@ def graphs(draw: st.DrawFn) -> Graph:
             nodes.append(Node(kind, name, (x,), (out,)))
             shapes[out] = shapes[x]
         elif kind == "softmax":
-            nodes.append(Node(kind, name, (x,), (out,), {"axis": draw(st.integers(1, len(shapes[x])))}))
+            nodes.append(Node(kind, name, (x,), (out,), {"axis": draw(st.integers(1, len(shapes[x]))), "log": 0}))
             shapes[out] = shapes[x]
         elif kind == "add":
             y = draw(st.sampled_from([n for n, s in sorted(shapes.items()) if s == shapes[x]]))
@@ -179,7 +179,7 @@ def test_an_output_that_is_an_input_is_copied() -> None:
 
 def test_blocks_start_at_multiples_of_64_bytes() -> None:
     nodes = [
-        Node("softmax", "first", ("in",), ("a",), {"axis": 1}),
+        Node("softmax", "first", ("in",), ("a",), {"axis": 1, "log": 0}),
         Node("identity", "second", ("a",), ("b",)),
         Node("add", "third", ("a", "b"), ("c",), PLAIN),
     ]

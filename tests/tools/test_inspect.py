@@ -14,7 +14,7 @@ from small_models import convolution, dense_pair, mean_classifier, save
 def test_a_convolution_s_figures(tmp_path: Path) -> None:
     found = inspect(save(convolution(filters=8, size=16), tmp_path))
     (node,) = found.nodes
-    assert (node.operator, node.name, node.shape, node.activation) == ("conv2d", "conv", (None, 16, 16, 8), "relu")
+    assert (node.operator, node.name, node.shape, node.activation) == ("conv", "conv", (None, 16, 16, 8), "relu")
     assert node.parameters == found.parameters == 3 * 3 * 4 * 8 + 8
     assert node.stored_bytes == 4 * node.parameters
     assert node.macs == found.macs == 16 * 16 * 8 * 3 * 3 * 4
@@ -55,7 +55,7 @@ def test_metadata_and_sections_are_shown(tmp_path: Path) -> None:
 
 def test_the_record_is_json(tmp_path: Path) -> None:
     record = inspect(save(convolution(), tmp_path)).to_json()
-    assert json.loads(json.dumps(record))["nodes"][0]["operator"] == "conv2d"
+    assert json.loads(json.dumps(record))["nodes"][0]["operator"] == "conv"
 
 
 def test_names_of_a_hostile_file_are_shown_escaped(tmp_path: Path) -> None:

@@ -3,13 +3,9 @@
 from libc.math cimport INFINITY
 
 from edgecnn.runtime.cpu cimport InstructionSet
-from edgecnn.runtime.microkernels cimport ec_activation
+from edgecnn.runtime.microkernels cimport EC_FUNCTIONS, ec_activation, ec_function_names
 
-# In the order of `enum ec_function` in table.h.
-FUNCTIONS = (
-    "linear", "relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus", "softsign", "swish", "hard_swish",
-    "gelu", "gelu_tanh", "exponential",
-)
+FUNCTIONS = {ec_function_names[i].decode(): i for i in range(EC_FUNCTIONS)}
 
 
 cdef ec_activation as_activation(attributes, InstructionSet instruction_set) except *:
@@ -24,5 +20,8 @@ cdef ec_activation as_activation(attributes, InstructionSet instruction_set) exc
     if function == "relu" and parameters[0] == 0.0 and parameters[2] == 0.0 and parameters[1] >= 0.0:
         result.low, result.high = 0.0, parameters[1]
         return result
-    result.function = instruction_set.table.activate[FUNCTIONS.index(function)]
+    if function == "clip":
+        result.low, result.high = parameters
+        return result
+    result.function = instruction_set.table.activate[<int>FUNCTIONS[function]]
     return result

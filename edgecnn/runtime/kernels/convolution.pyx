@@ -1,4 +1,4 @@
-"""Convolution and dense layers as matrix products of register tiles.
+"""Convolution, transposed convolution and dense layers as matrix products of register tiles.
 
 M: output pixels, N: filters, K: taps of the window x input channels. The pixels are cut into blocks; for each block a
 table of pointers says where every (tap, pixel) of the input lies (a row of zeros for the padding), so that nothing is
@@ -6,7 +6,17 @@ copied. Inputs of few channels are gathered into rows of K values instead. For e
 slice of K the tiles walk the block's pixels.
 
 Source of the pointer table: Dukhan 2019 (arXiv 1907.02129), section 3.
+
+Images of one spatial axis are of height 1. Of three, the planes lie one below the other: a view of depth x height rows.
+A transposed convolution of stride s is s x s ordinary ones (its phases), each with the taps that meet its outputs;
+these lie s pixels apart.
 """
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
@@ -22,6 +32,7 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.kernels.packing import pack_panels
+from edgecnn.runtime.memory import View
 
 # Long sums are cut into slices that are summed alone and then added up: the error of a sum of n terms grows with the
 # slice's length and the number of slices, not with n (Higham 2002, section 4.2). The weights of a slice (64 KiB for the
@@ -41,12 +52,21 @@ ctypedef struct packed_panel:
     size_t columns
 
 
+ctypedef struct volume:
+    size_t depth
+    size_t kernel, stride, dilation
+    ptrdiff_t pad
+    size_t x_plane, out_plane, residual_plane   # floats from one plane to the next
+    size_t out_planes
+
+
 ctypedef struct convolution_arguments:
     ec_view x
     ec_view out
     ec_view residual
     bint has_residual
-    ec_window window
+    ec_window window          # of one plane
+    volume planes
     size_t groups
     size_t depth          # channels of a group; K where gathered
     size_t taps           # 1 where gathered
@@ -61,12 +81,25 @@ ctypedef struct convolution_arguments:
     const ec_table *table
 
 
+ctypedef struct phases_arguments:
+    size_t count
+    const ec_step **phases
+
+
 cdef class ConvolutionStep(Step):
     cdef convolution_arguments arguments
     cdef packed_panel *panel
 
     def __dealloc__(self):
         free(self.panel)
+
+
+cdef class PhasesStep(Step):
+    cdef phases_arguments arguments
+    cdef const ec_step **phases
+
+    def __dealloc__(self):
+        free(self.phases)
 
 
 cdef inline size_t divide_up(size_t a, size_t b) noexcept nogil:
@@ -77,39 +110,44 @@ cdef void point_at_taps(const convolution_arguments *a, const float *x, const fl
                         const float **table) noexcept nogil:
     """table[tap][i]: where the tap of output pixel first + i lies."""
     cdef const ec_window *w = &a.window
-    cdef size_t i, j, pixel, row, column, end, count = last - first
-    cdef ptrdiff_t y, left, low, high, c
+    cdef const volume *v = &a.planes
+    cdef size_t d, i, j, pixel, row, column, end, plane
+    cdef ptrdiff_t z, y, left, low, high, c
     cdef const float *line
-    cdef const float **entry
-    for i in range(w.kernel_height):
-        for j in range(w.kernel_width):
-            entry = table + (i * w.kernel_width + j) * count
-            left = <ptrdiff_t>(j * w.dilation_width) - <ptrdiff_t>w.pad_left
-            # Output columns [low, high) meet the image at this tap.
-            low = 0 if left >= 0 else <ptrdiff_t>divide_up(-left, w.stride_width)
-            high = <ptrdiff_t>w.width - left
-            high = 0 if high <= 0 else <ptrdiff_t>divide_up(high, w.stride_width)
-            pixel = first
-            while pixel < last:
-                row = pixel // w.out_width
-                column = pixel - row * w.out_width
-                end = min(w.out_width, column + last - pixel)
-                y = <ptrdiff_t>(row * w.stride_height + i * w.dilation_height) - <ptrdiff_t>w.pad_top
-                c = column
-                if 0 <= y < <ptrdiff_t>w.height:
-                    while c < <ptrdiff_t>end and c < low:
+    cdef const float **entry = table
+    for d in range(v.kernel):
+        for i in range(w.kernel_height):
+            for j in range(w.kernel_width):
+                left = <ptrdiff_t>(j * w.dilation_width) - <ptrdiff_t>w.pad_left
+                # Output columns [low, high) meet the image at this tap.
+                low = 0 if left >= 0 else <ptrdiff_t>divide_up(-left, w.stride_width)
+                high = <ptrdiff_t>w.width - left
+                high = 0 if high <= 0 else <ptrdiff_t>divide_up(high, w.stride_width)
+                pixel = first
+                while pixel < last:
+                    row = pixel // w.out_width
+                    column = pixel - row * w.out_width
+                    end = min(w.out_width, column + last - pixel)
+                    plane = row // w.out_height
+                    row -= plane * w.out_height
+                    z = <ptrdiff_t>(plane * v.stride + d * v.dilation) - v.pad
+                    y = <ptrdiff_t>(row * w.stride_height + i * w.dilation_height) - <ptrdiff_t>w.pad_top
+                    c = column
+                    if 0 <= y < <ptrdiff_t>w.height and 0 <= z < <ptrdiff_t>v.depth:
+                        while c < <ptrdiff_t>end and c < low:
+                            entry[c - <ptrdiff_t>column] = zeros
+                            c += 1
+                        line = x + z * <ptrdiff_t>v.x_plane + y * <ptrdiff_t>w.row
+                        line += (c * <ptrdiff_t>w.stride_width + left) * <ptrdiff_t>w.pixel
+                        while c < <ptrdiff_t>end and c < high:
+                            entry[c - <ptrdiff_t>column] = line
+                            line += w.stride_width * w.pixel
+                            c += 1
+                    while c < <ptrdiff_t>end:
                         entry[c - <ptrdiff_t>column] = zeros
                         c += 1
-                    line = x + y * <ptrdiff_t>w.row + (c * <ptrdiff_t>w.stride_width + left) * <ptrdiff_t>w.pixel
-                    while c < <ptrdiff_t>end and c < high:
-                        entry[c - <ptrdiff_t>column] = line
-                        line += w.stride_width * w.pixel
-                        c += 1
-                while c < <ptrdiff_t>end:
-                    entry[c - <ptrdiff_t>column] = zeros
-                    c += 1
-                entry += end - column
-                pixel += end - column
+                    entry += end - column
+                    pixel += end - column
 
 
 cdef void gather_taps(const convolution_arguments *a, const float *x, size_t first, size_t last,
@@ -159,14 +197,20 @@ cdef void gather_taps(const convolution_arguments *a, const float *x, size_t fir
             pixel += count
 
 
-cdef void point_at_pixels(const ec_view *view, float *base, size_t first, size_t last, float **table) noexcept nogil:
-    cdef size_t pixel, row = first // view.width, column = first - row * view.width
-    for pixel in range(last - first):
-        table[pixel] = base + row * view.row + column * view.pixel
+cdef void point_at_pixels(float *base, size_t plane, size_t row, size_t pixel, size_t height, size_t width,
+                          size_t first, size_t last, float **table) noexcept nogil:
+    """table[i]: where pixel first + i of planes of height x width pixels lies; plane, row, pixel: floats between."""
+    cdef size_t i, y = first // width, column = first - y * width, z = y // height
+    y -= z * height
+    for i in range(last - first):
+        table[i] = base + z * plane + y * row + column * pixel
         column += 1
-        if column == view.width:
+        if column == width:
             column = 0
-            row += 1
+            y += 1
+            if y == height:
+                y = 0
+                z += 1
 
 
 cdef void multiply_panel(const convolution_arguments *a, const packed_panel *packed, size_t skip, size_t count,
@@ -212,7 +256,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef const convolution_arguments *a = <const convolution_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
-    cdef size_t pixels = a.window.out_height * a.window.out_width
+    cdef const ec_window *w = &a.window
+    cdef size_t pixels = a.planes.out_planes * w.out_height * w.out_width
     cdef size_t blocks = divide_up(pixels, a.block), most, index, end, block, built, panel, first = 0, last = 0, i
     cdef const float **table
     cdef float **out_table
@@ -241,9 +286,11 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
                     table[i] = gathered + i * a.pitch
             else:
                 point_at_taps(a, x, context.zeros, first, last, table)
-            point_at_pixels(&a.out, out, first, last, out_table)
+            point_at_pixels(out, a.planes.out_plane, w.out_row, w.out_pixel, w.out_height, w.out_width, first, last,
+                            out_table)
             if a.has_residual:
-                point_at_pixels(&a.residual, ec_at(context, &a.residual), first, last, <float **>residual_table)
+                point_at_pixels(ec_at(context, &a.residual), a.planes.residual_plane, a.residual.row, a.residual.pixel,
+                                w.out_height, w.out_width, first, last, <float **>residual_table)
         multiply_panel(
             a, a.panel + panel, 0 if a.groups == 1 else panel // (a.panels // a.groups) * a.depth, last - first,
             table, out_table, residual_table,
@@ -251,35 +298,75 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         index += 1
 
 
-cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple strides, tuple dilations, pads,
-                                     size_t groups):
-    """The step for weights (K, filters), K over rows, columns, channels of a group."""
+cdef void run_phases(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # The phases write outputs of their own, so that no thread waits between them.
+    cdef const phases_arguments *a = <const phases_arguments *>step.arguments
+    cdef size_t i
+    for i in range(a.count):
+        a.phases[i].run(a.phases[i], context, thread, threads)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A convolution as `prepare_product` takes it; tuples have an entry for depth, height and width.
+
+    Attributes:
+        weights: float32 (K, filters), K over taps (depth, rows, columns) and the channels of a group.
+        kernel, strides, dilations: of the window.
+        pads: zeros before the first pixel; negative where the window starts inside the image.
+        size, out_size: of the image and of the output.
+        groups: how many.
+        out: view of the first output plane, whose height and width are `out_size`'s.
+        out_plane: floats from one output plane to the next.
+        purpose: tells packed weights of one node apart.
+    """
+
+    weights: np.ndarray
+    kernel: tuple[int, int, int]
+    strides: tuple[int, int, int]
+    dilations: tuple[int, int, int]
+    pads: tuple[int, int, int]
+    size: tuple[int, int, int]
+    out_size: tuple[int, int, int]
+    groups: int
+    out: View
+    out_plane: int
+    purpose: str = "panels"
+
+
+cdef ConvolutionStep prepare_product(placed, product):
+    """The step for a product."""
     cdef ConvolutionStep step = ConvolutionStep.__new__(ConvolutionStep)
     cdef convolution_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
     cdef const float *values
-    cdef size_t i, k, width, most
-    x, out, residual = placed.view("x"), placed.out, placed.view("residual")
+    cdef size_t i, k, width, most, groups = product.groups
+    x, out, residual = placed.view("x"), product.out, placed.view("residual")
     a.table = instruction_set.table
     a.x, a.out = as_view(x), as_view(out)
     a.has_residual = residual is not None
+    a.planes.depth, a.window.height, a.window.width = product.size
+    a.planes.out_planes, a.window.out_height, a.window.out_width = product.out_size
+    a.planes.x_plane, a.planes.out_plane = a.window.height * x.row, product.out_plane
     if residual is not None:
         a.residual = as_view(residual)
-    a.window.height, a.window.width, a.window.channels = x.height, x.width, x.channels
+        a.planes.residual_plane = a.window.out_height * residual.row
+    a.window.channels = x.channels
     a.window.row, a.window.pixel = x.row, x.pixel
-    a.window.out_height, a.window.out_width = out.height, out.width
     a.window.out_row, a.window.out_pixel = out.row, out.pixel
-    a.window.kernel_height, a.window.kernel_width = kernel
-    a.window.stride_height, a.window.stride_width = strides
-    a.window.dilation_height, a.window.dilation_width = dilations
-    a.window.pad_top, a.window.pad_left = pads[0], pads[2]
+    a.planes.kernel, a.window.kernel_height, a.window.kernel_width = product.kernel
+    a.planes.stride, a.window.stride_height, a.window.stride_width = product.strides
+    a.planes.dilation, a.window.dilation_height, a.window.dilation_width = product.dilations
+    front, top, left = product.pads
+    a.planes.pad, a.window.pad_top, a.window.pad_left = front, <size_t><ptrdiff_t>top, <size_t><ptrdiff_t>left
     a.groups = groups
-    k = weights.shape[0]
-    a.taps = kernel[0] * kernel[1]
+    k = product.weights.shape[0]
+    a.taps = math.prod(product.kernel)
     a.depth = k // a.taps
     a.gathered = (
-        a.taps > 1 and a.depth < GATHER_CHANNELS and groups == 1 and x.pixel == x.channels and dilations[1] == 1
-        and kernel[0] <= 64
+        a.taps > 1 and a.depth < GATHER_CHANNELS and groups == 1 and x.pixel == x.channels
+        and a.window.dilation_width == 1 and a.window.kernel_height <= 64 and a.planes.depth == 1
+        and a.planes.out_planes == 1 and a.planes.kernel == 1 and min(product.pads) >= 0
     )
     if a.gathered:
         a.taps, a.depth = 1, k
@@ -288,7 +375,8 @@ cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple stride
 
     rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
     packed, panels = placed.packed(
-        "panels", lambda: pack_panels(weights, placed.constant("bias"), groups, instruction_set.lanes, rows)
+        product.purpose,
+        lambda: pack_panels(product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows),
     )
     step.keep = packed
     step.panel = <packed_panel *>malloc(len(panels) * sizeof(packed_panel))
@@ -303,14 +391,16 @@ cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple stride
 
     widest = max(panel.vectors for panel in panels)
     width = widest * instruction_set.lanes
+    pixels = math.prod(product.out_size)
     # Slices of about equal length: none is left over.
     a.slice_taps = divide_up(a.taps, divide_up(a.taps * a.depth, SLICE)) if a.depth <= SLICE else 1
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
     # Neighbouring pixels share most of their windows: what a block touches grows with the kernel's rows, not its taps.
-    most = BLOCK_BYTES // (4 * (a.pitch if a.gathered else a.depth * min(<size_t>kernel[0], a.taps)))
-    a.heavy = a.panels >= 8 and packed.nbytes > 4 * a.window.out_height * a.window.out_width * k
+    lines = product.kernel[0] * product.kernel[1]
+    most = BLOCK_BYTES // (4 * (a.pitch if a.gathered else a.depth * min(<size_t>lines, a.taps)))
+    a.heavy = a.panels >= 8 and packed.nbytes > 4 * pixels * k
     a.block = min(max(most, <size_t>(4 * rows[widest - 1])), MAX_BLOCK)
-    most = min(a.block, a.window.out_height * a.window.out_width)
+    most = min(a.block, <size_t>pixels)
     step.scratch = divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64 + (most * a.pitch * 4 if a.gathered else 0)
     step.step.run = run
     step.step.arguments = a
@@ -320,26 +410,149 @@ cdef ConvolutionStep prepare_product(placed, weights, tuple kernel, tuple stride
     return step
 
 
+def in_three(values, filler):
+    """One value an axis, for depth, height and width: axes that are not there are in front."""
+    return (filler,) * (3 - len(values)) + tuple(values)
+
+
 cdef ConvolutionStep prepare_window(placed, size_t groups):
-    """The step for weights (rows, columns, ...): what follows is, row-major, channels of a group and all filters."""
-    attributes, x = placed.node.attributes, placed.view("x")
-    weights = placed.constant("weights")
-    kernel, dilations = weights.shape[:2], attributes["dilations"]
-    pads = resolve_pads(attributes, (x.height, x.width), effective_kernel(kernel, dilations))
-    matrix = weights.reshape(-1, placed.out_shape[2])
-    return prepare_product(placed, matrix, kernel, attributes["strides"], dilations, pads, groups)
+    """The step for weights (*kernel, ...): what follows is, row-major, channels of a group and all filters."""
+    attributes, weights = placed.node.attributes, placed.constant("weights")
+    size, out_size = placed.shapes[0][:-1], placed.out_shape[:-1]
+    kernel, dilations = weights.shape[: len(size)], attributes["dilations"]
+    pads = resolve_pads(attributes, size, effective_kernel(kernel, dilations))
+    sizes = in_three(out_size, 1)
+    return prepare_product(
+        placed,
+        Product(
+            weights.reshape(-1, placed.out_shape[-1]),
+            in_three(kernel, 1),
+            in_three(attributes["strides"], 1),
+            in_three(dilations, 1),
+            in_three(pads[::2], 0),
+            in_three(size, 1),
+            sizes,
+            groups,
+            placed.out,
+            sizes[1] * placed.out.row,
+        ),
+    )
 
 
-def prepare_conv2d(placed):
-    """Prepare a `conv2d` node."""
+def prepare_conv(placed):
+    """Prepare a `conv` node."""
     return prepare_window(placed, placed.node.attributes["groups"])
 
 
 def prepare_multiplied_depthwise(placed):
-    """Prepare a `depthwise_conv2d` node whose multiplier is not 1: a convolution with one group for each channel."""
+    """Prepare a `depthwise_conv` node whose multiplier is not 1: a convolution with one group for each channel."""
     return prepare_window(placed, placed.view("x").channels)
 
 
 def prepare_dense(placed):
     """Prepare a `dense` node: a convolution of one pixel's size over all leading positions."""
-    return prepare_product(placed, placed.constant("weights"), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0), 1)
+    x, out = placed.view("x"), placed.out
+    size, ones = (1, x.height, x.width), (1, 1, 1)
+    return prepare_product(
+        placed, Product(placed.constant("weights"), ones, ones, ones, (0, 0, 0), size, size, 1, out, 0)
+    )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The outputs of a transposed convolution that one set of taps meets, along one axis.
+
+    Attributes:
+        first, count: the first output, and how many, `stride` apart.
+        taps: indices of the taps, in the order in which they meet the input.
+        step: input pixels from one tap to the next.
+        pad: input pixels by which the first tap of the first output lies before the image (negative: inside).
+    """
+
+    first: int
+    count: int
+    taps: tuple[int, ...]
+    step: int
+    pad: int
+
+
+def phases_of(kernel, stride, dilation, pad, out_size):
+    """All phases along one axis.
+
+    Output o takes tap k of input i where o + pad = i * stride + k * dilation. So outputs with the same remainder of
+    (o + pad) by the stride meet the same taps; for them i = (o + pad) // stride - q with q = (k * dilation) // stride.
+    """
+    found = []
+    for first in range(min(stride, out_size)):
+        taps = [k for k in range(kernel) if k * dilation % stride == (first + pad) % stride]
+        offsets = [k * dilation // stride for k in taps]
+        step = offsets[1] - offsets[0] if len(taps) > 1 else 1
+        before = offsets[-1] - (first + pad) // stride if taps else 0
+        found.append(Phase(first, -(-(out_size - first) // stride), tuple(reversed(taps)), step, before))
+    return found
+
+
+def prepare_conv_transpose(placed):
+    """Prepare a `conv_transpose` node.
+
+    Source of the decomposition: Shi et al. 2016 (arXiv 1609.07009).
+    """
+    cdef PhasesStep step = PhasesStep.__new__(PhasesStep)
+    cdef Step one
+    cdef size_t i
+    attributes, weights, out = placed.node.attributes, placed.constant("weights"), placed.out
+    groups, size = attributes["groups"], in_three(placed.shapes[0][:-1], 1)
+    *kernel, each, channels = weights.shape
+    weights = weights.reshape(*in_three(kernel, 1), each, channels)
+    strides, dilations = in_three(attributes["strides"], 1), in_three(attributes["dilations"], 1)
+    pads, out_size = in_three(attributes["pads"][::2], 0), in_three(placed.out_shape[:-1], 1)
+    axes = [
+        phases_of(k, s, d, p, n) for k, s, d, p, n in zip(weights.shape[:3], strides, dilations, pads, out_size)
+    ]
+    plane = out_size[1] * out.row
+    steps = []
+    for chosen in itertools.product(*axes):
+        kept = weights[np.ix_(*(np.array(phase.taps, np.intp) for phase in chosen))]
+        if kept.size == 0:  # no tap meets these outputs: the bias alone, as a tap that lies before the image
+            kept = np.zeros((1, 1, 1, each, channels), np.float32)
+            chosen = [replace(phase, taps=(0,), step=1, pad=phase.count) for phase in chosen]
+        # (taps, filters, groups, depth) to (taps, depth, groups, filters): filters of a group are neighbours.
+        matrix = kept.reshape(-1, each, groups, channels // groups).transpose(0, 3, 2, 1)
+        front, top, left = (phase.first for phase in chosen)
+        steps.append(
+            prepare_product(
+                placed,
+                Product(
+                    np.ascontiguousarray(matrix).reshape(-1, groups * each),
+                    kept.shape[:3],
+                    (1, 1, 1),
+                    tuple(phase.step for phase in chosen),
+                    tuple(phase.pad for phase in chosen),
+                    size,
+                    tuple(phase.count for phase in chosen),
+                    groups,
+                    replace(
+                        out,
+                        offset=out.offset + front * plane + top * out.row + left * out.pixel,
+                        row=strides[1] * out.row,
+                        pixel=strides[2] * out.pixel,
+                    ),
+                    strides[0] * plane,
+                    f"phase {front} {top} {left}",
+                ),
+            )
+        )
+    step.phases = <const ec_step **>malloc(len(steps) * sizeof(ec_step *))
+    if step.phases == NULL:
+        raise MemoryError("no memory for a transposed convolution")
+    for i in range(<size_t>len(steps)):
+        one = steps[i]
+        step.phases[i] = &one.step
+    step.arguments.count, step.arguments.phases = len(steps), step.phases
+    step.keep = steps
+    step.scratch = max([part.scratch for part in steps])
+    step.step.run = run_phases
+    step.step.arguments = &step.arguments
+    step.step.serial = placed.serial
+    step.kernel = f"{len(steps)} phases, {steps[0].kernel}"
+    return step

@@ -1,14 +1,21 @@
-"""What moves values and computes nothing: concatenation, padding with zeros, copies."""
+"""What moves values and computes nothing: copies, concatenation, transposition, slices, padding."""
 
 import math
 from dataclasses import replace
 
+import numpy as np
+
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
+from edgecnn.graph.operators import slice_range
+
+cdef ptrdiff_t NOWHERE = -(<ptrdiff_t>1 << 62)
 
 ctypedef struct copy_pair:
     ec_view x
@@ -20,10 +27,22 @@ ctypedef struct copy_arguments:
     const copy_pair *pairs
 
 
-ctypedef struct padding_arguments:
+ctypedef struct copy_run:
+    size_t start, length     # in the output's last axis
+    ptrdiff_t source, step   # floats from the line's first value, and from one value to the next
+    bint fill                # the constant in place of values
+
+
+ctypedef struct remap_arguments:
     ec_view x
     ec_view out
-    size_t top, left
+    size_t rank              # axes of the output before its last
+    size_t sizes[8]
+    const ptrdiff_t *offsets[8]   # for each index of an axis the floats to its values, or NOWHERE
+    size_t lines
+    size_t count
+    const copy_run *runs
+    float value
 
 
 cdef class CopyStep(Step):
@@ -34,8 +53,12 @@ cdef class CopyStep(Step):
         free(self.pairs)
 
 
-cdef class PaddingStep(Step):
-    cdef padding_arguments arguments
+cdef class RemapStep(Step):
+    cdef remap_arguments arguments
+    cdef copy_run *runs
+
+    def __dealloc__(self):
+        free(self.runs)
 
 
 cdef void run_copy(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
@@ -57,21 +80,43 @@ cdef void run_copy(const ec_step *step, const ec_context *context, int thread, i
                    p.x.channels * sizeof(float))
 
 
-cdef void run_padding(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Output rows [first, last) belong to this thread alone.
-    cdef const padding_arguments *a = <const padding_arguments *>step.arguments
+cdef void run_remap(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Lines [first, last) of the output's last axis belong to this thread alone.
+    cdef const remap_arguments *a = <const remap_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
+    cdef const float *source
     cdef float *out = ec_at(context, &a.out)
     cdef float *to
-    cdef size_t first, last, row, column, bytes = a.x.channels * sizeof(float)
-    ec_share(a.out.height, thread, threads, &first, &last)
-    for row in range(first, last):
-        for column in range(a.out.width):
-            to = out + row * a.out.row + column * a.out.pixel
-            if a.top <= row < a.top + a.x.height and a.left <= column < a.left + a.x.width:
-                memcpy(to, x + (row - a.top) * a.x.row + (column - a.left) * a.x.pixel, bytes)
+    cdef const copy_run *r
+    cdef size_t first, last, line, rest, i, axis, row
+    cdef ptrdiff_t offset, at
+    cdef bint nowhere
+    ec_share(a.lines, thread, threads, &first, &last)
+    for line in range(first, last):
+        rest = line
+        offset = 0
+        nowhere = False
+        axis = a.rank
+        while axis > 0:
+            axis -= 1
+            i = rest // a.sizes[axis]
+            at = a.offsets[axis][rest - i * a.sizes[axis]]
+            nowhere = nowhere or at == NOWHERE
+            offset += at
+            rest = i
+        row = line // a.out.width
+        to = out + row * a.out.row + (line - row * a.out.width) * a.out.pixel
+        for i in range(a.count):
+            r = a.runs + i
+            if r.fill or nowhere:
+                for axis in range(r.start, r.start + r.length):
+                    to[axis] = a.value
+            elif r.step == 1:
+                memcpy(to + r.start, x + offset + r.source, r.length * sizeof(float))
             else:
-                memset(to, 0, bytes)
+                source = x + offset + r.source
+                for axis in range(r.length):
+                    to[r.start + axis] = source[<ptrdiff_t>axis * r.step]
 
 
 cdef CopyStep copy_step(list pairs, placed):
@@ -125,14 +170,87 @@ def prepare_concatenate(placed):
     return copy_step(pairs, placed) if pairs else None
 
 
-def prepare_zero_padding2d(placed):
-    """Prepare a `zero_padding2d` node that no window took in."""
-    cdef PaddingStep step = PaddingStep.__new__(PaddingStep)
-    step.arguments.x, step.arguments.out = as_view(placed.view("x")), as_view(placed.out)
-    top, _, left, _ = placed.node.attributes["pads"]
-    step.arguments.top, step.arguments.left = top, left
-    step.step.run = run_padding
-    step.step.arguments = &step.arguments
+def strides_of(view, shape):
+    """Floats from one index to the next along each axis of a tensor (its shape without the batch)."""
+    strides = [1, view.pixel, view.row][: len(shape)]
+    while len(strides) < len(shape):
+        strides.append(strides[-1] * shape[-len(strides)])
+    return strides[::-1]
+
+
+def runs_of(indices, step):
+    """Runs (start, length, source, step, fill) of a last axis: neighbours that lie equally far apart, or nowhere."""
+    runs, start = [], 0
+    jumps = np.diff(indices)
+    while start < len(indices):
+        end = start + 1
+        if indices[start] < 0:
+            while end < len(indices) and indices[end] < 0:
+                end += 1
+            runs.append((start, end - start, 0, 1, True))
+        else:
+            while end < len(indices) and indices[end] >= 0 and jumps[end - 1] == jumps[start]:
+                end += 1
+            jump = int(jumps[start]) if end > start + 1 else 1
+            runs.append((start, end - start, int(indices[start]) * step, jump * step, False))
+        start = end
+    return runs
+
+
+cdef RemapStep remap_step(placed, axes, value, kernel):
+    """Output index (i, j, ...) takes the input value at axes[0][0][i], axes[1][0][j], ...
+
+    Args:
+        axes: for each axis of the output the input indices, -1 for `value`, and the floats between two of them.
+    """
+    cdef RemapStep step = RemapStep.__new__(RemapStep)
+    cdef remap_arguments *a = &step.arguments
+    cdef size_t i
+    a.x, a.out = as_view(placed.views[0]), as_view(placed.out)
+    a.rank = len(axes) - 1
+    a.lines, a.value = math.prod(placed.out_shape[:-1]), value
+    offsets = [
+        np.ascontiguousarray(np.where(indices < 0, NOWHERE, indices * step_), np.intp) for indices, step_ in axes[:-1]
+    ]
+    step.keep = offsets
+    for i in range(a.rank):
+        a.sizes[i] = len(offsets[i])
+        a.offsets[i] = <const ptrdiff_t *><uintptr_t>offsets[i].ctypes.data
+    runs = runs_of(*axes[-1])
+    step.runs = <copy_run *>malloc(len(runs) * sizeof(copy_run))
+    if step.runs == NULL:
+        raise MemoryError("no memory for a copy")
+    for i in range(<size_t>len(runs)):
+        step.runs[i].start, step.runs[i].length, step.runs[i].source, step.runs[i].step, step.runs[i].fill = runs[i]
+    a.count, a.runs = len(runs), step.runs
+    step.step.run = run_remap
+    step.step.arguments = a
     step.step.serial = placed.serial
-    step.kernel = "copy into zeros"
+    step.kernel = kernel
     return step
+
+
+def prepare_transpose(placed):
+    """Prepare a `transpose` node."""
+    strides, shape = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0]
+    permutation = [axis - 1 for axis in placed.node.attributes["permutation"]]
+    return remap_step(placed, [(np.arange(shape[axis]), strides[axis]) for axis in permutation], 0.0, "transpose")
+
+
+def prepare_slice(placed):
+    """Prepare a `slice` node."""
+    strides, shape, attributes = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0], placed.node.attributes
+    taken = [slice_range(attributes, axis + 1, size) for axis, size in enumerate(shape)]
+    axes = [(np.arange(r.start, r.stop, r.step), stride) for r, stride in zip(taken, strides)]
+    return remap_step(placed, axes, 0.0, "copy of a part")
+
+
+def prepare_pad(placed):
+    """Prepare a `pad` node that no window took in."""
+    strides, shape, attributes = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0], placed.node.attributes
+    pads, mode = attributes["pads"], attributes["mode"]
+    axes = []
+    for axis, (size, stride) in enumerate(zip(shape, strides)):
+        options = {"constant_values": -1} if mode == "constant" else {}
+        axes.append((np.pad(np.arange(size), pads[2 * axis : 2 * axis + 2], mode=mode, **options), stride))
+    return remap_step(placed, axes, attributes["value"], f"copy into a frame ({mode})")

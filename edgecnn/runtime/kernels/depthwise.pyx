@@ -45,18 +45,24 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     a.depthwise(&a.window, x, a.weights, out, first, last, channel, count, &a.activation)
 
 
-def prepare_depthwise_conv2d(placed):
-    """Prepare a `depthwise_conv2d` node."""
+def in_two(values, filler):
+    """One value an axis, for height and width."""
+    return (filler,) * (2 - len(values)) + tuple(values)
+
+
+def prepare_depthwise_conv(placed):
+    """Prepare a `depthwise_conv` node; one spatial axis is an image of height 1."""
     cdef DepthwiseStep step = DepthwiseStep.__new__(DepthwiseStep)
     cdef depthwise_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
     weights = placed.constant("weights")
-    rows, columns, channels, multiplier = weights.shape
+    *kernel, channels, multiplier = weights.shape
     if multiplier != 1:
         return prepare_multiplied_depthwise(placed)
     attributes, x, out = placed.node.attributes, placed.view("x"), placed.out
     dilations = attributes["dilations"]
-    pads = resolve_pads(attributes, (x.height, x.width), effective_kernel((rows, columns), dilations))
+    pads = resolve_pads(attributes, placed.shapes[0][:-1], effective_kernel(kernel, dilations))
+    rows, columns = in_two(kernel, 1)
     filters, bias = weights.reshape(rows, columns, channels), placed.constant("bias")
     packed = placed.packed("depthwise", lambda: pack_depthwise(filters, bias, instruction_set.lanes))
     step.keep = packed
@@ -67,9 +73,9 @@ def prepare_depthwise_conv2d(placed):
     a.window.out_height, a.window.out_width = out.height, out.width
     a.window.out_row, a.window.out_pixel = out.row, out.pixel
     a.window.kernel_height, a.window.kernel_width = rows, columns
-    a.window.stride_height, a.window.stride_width = attributes["strides"]
-    a.window.dilation_height, a.window.dilation_width = dilations
-    a.window.pad_top, a.window.pad_left = pads[0], pads[2]
+    a.window.stride_height, a.window.stride_width = in_two(attributes["strides"], 1)
+    a.window.dilation_height, a.window.dilation_width = in_two(dilations, 1)
+    a.window.pad_top, a.window.pad_left = in_two(pads[::2], 0)
     a.lanes = instruction_set.lanes
     a.activation = as_activation(attributes, instruction_set)
     a.depthwise = instruction_set.table.depthwise

@@ -1,4 +1,4 @@
-"""Activations, sums and products, element by element, with broadcasting."""
+"""Functions of one value and of two, element by element, with broadcasting."""
 
 import numpy as np
 
@@ -8,11 +8,13 @@ from libc.string cimport memcpy, memset
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
-from edgecnn.runtime.microkernels cimport ec_activation, ec_binary, ec_scalar, ec_table
+from edgecnn.runtime.microkernels cimport EC_BINARIES, ec_activation, ec_binary, ec_binary_names, ec_scalar, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.errors import GraphError
 from edgecnn.runtime.memory import View
+
+BINARIES = {ec_binary_names[i].decode(): i for i in range(EC_BINARIES)}
 
 
 ctypedef struct operand:
@@ -25,11 +27,11 @@ ctypedef struct operand:
 
 ctypedef struct elementwise_arguments:
     operand x
-    operand y                # of sums and products
+    operand y                # of functions of two values
     ec_view out
     size_t outer_height      # output rows are outer index * outer_height + row
     ec_binary binary
-    ec_scalar by_scalar
+    ec_scalar by_scalar, of_scalar   # y, or x, is one value
     ec_activation activation
     const ec_table *table
 
@@ -82,7 +84,7 @@ cdef void run_binary(const ec_step *step, const ec_context *context, int thread,
         left = x + outer * a.x.outer + row * a.x.row + column * a.x.pixel
         right = y + outer * a.y.outer + row * a.y.row + column * a.y.pixel
         if a.x.scalar:
-            a.by_scalar(right, left[0], to, n)
+            a.of_scalar(right, left[0], to, n)
         elif a.y.scalar:
             a.by_scalar(left, right[0], to, n)
         else:
@@ -138,10 +140,11 @@ def as_runs(view):
 
 
 def prepare_binary(placed):
-    """Prepare an `add` or `multiply` node."""
+    """Prepare a node of two operands."""
     cdef ElementwiseStep step = ElementwiseStep.__new__(ElementwiseStep)
     cdef elementwise_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
+    cdef int index
     out, out_shape, views = placed.out, placed.out_shape, list(placed.views)
     constants = [None if c is None else np.ascontiguousarray(c, np.float32) for c in placed.constants]
     # A constant's shape has the batch in front where its rank says so.
@@ -162,10 +165,8 @@ def prepare_binary(placed):
     a.outer_height = out_shape[-3] if len(out_shape) > 2 else 1
     table = instruction_set.table
     a.table = table
-    if placed.node.operator == "add":
-        a.binary, a.by_scalar = table.add, table.add_scalar
-    else:
-        a.binary, a.by_scalar = table.multiply, table.multiply_scalar
+    index = BINARIES[placed.node.operator]
+    a.binary, a.by_scalar, a.of_scalar = table.binary[index], table.binary_scalar[index], table.scalar_binary[index]
     a.activation = as_activation(placed.node.attributes, instruction_set)
     step.step.run = run_binary
     step.step.arguments = a

@@ -1,8 +1,10 @@
-"""Batch normalisation that no convolution took in: a scale and a shift for each channel."""
+"""Normalisation: by stored statistics (a batch normalisation that no convolution took in) and by those of the input."""
 
 import numpy as np
 
+from libc.math cimport sqrt
 from libc.stdint cimport uintptr_t
+from libc.string cimport memset
 
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
@@ -18,6 +20,33 @@ ctypedef struct normalization_arguments:
     const float *shift
     ec_activation activation
     const ec_table *table
+
+
+ctypedef struct statistics_arguments:
+    ec_view x
+    ec_view out
+    const float *gamma
+    const float *beta
+    size_t groups
+    double epsilon
+    ec_activation activation
+    const ec_table *table
+
+
+ctypedef struct response_arguments:
+    ec_view x
+    ec_view out
+    size_t size
+    float bias, alpha, beta
+    const ec_table *table
+
+
+cdef class StatisticsStep(Step):
+    cdef statistics_arguments arguments
+
+
+cdef class ResponseStep(Step):
+    cdef response_arguments arguments
 
 
 cdef class NormalizationStep(Step):
@@ -38,6 +67,160 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         to = out + row * a.out.row + column * a.out.pixel
         a.table.scale_shift(x + row * a.x.row + column * a.x.pixel, a.scale, a.shift, to, a.x.channels)
         apply_activation(&a.activation, a.table, to, a.x.channels)
+
+
+cdef double sum_all(const float *values, size_t n) noexcept nogil:
+    cdef double total = 0.0
+    cdef size_t i
+    for i in range(n):
+        total += values[i]
+    return total
+
+
+cdef void run_layer(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`. Sums are kept in a vector and added up last.
+    cdef const statistics_arguments *a = <const statistics_arguments *>step.arguments
+    cdef const float *x = ec_at(context, &a.x)
+    cdef const float *source
+    cdef float *out = ec_at(context, &a.out)
+    cdef float *to
+    cdef float *scale = <float *>context.scratch
+    cdef float *shift = scale + a.x.channels
+    cdef float partial[64]
+    cdef size_t first, last, pixel, row, column, c, n = a.x.channels, lanes = a.table.lanes, whole = n // lanes
+    cdef double mean, factor
+    ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
+    for pixel in range(first, last):
+        row = pixel // a.x.width
+        column = pixel - row * a.x.width
+        source = x + row * a.x.row + column * a.x.pixel
+        to = out + row * a.out.row + column * a.out.pixel
+        memset(partial, 0, sizeof(partial))
+        a.table.reduce_add(source, lanes, whole, partial, lanes)
+        a.table.reduce_add(source + whole * lanes, lanes, 1, partial, n - whole * lanes)
+        mean = sum_all(partial, lanes) / <double>n
+        memset(partial, 0, sizeof(partial))
+        a.table.reduce_squares(source, lanes, whole, <float>mean, partial, lanes)
+        a.table.reduce_squares(source + whole * lanes, lanes, 1, <float>mean, partial, n - whole * lanes)
+        factor = 1.0 / sqrt(sum_all(partial, lanes) / <double>n + a.epsilon)
+        for c in range(n):
+            scale[c] = <float>factor * a.gamma[c]
+            shift[c] = a.beta[c] - <float>mean * scale[c]
+        a.table.scale_shift(source, scale, shift, to, n)
+        apply_activation(&a.activation, a.table, to, n)
+
+
+cdef void run_groups(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Groups [first, last) belong to this thread alone; `out` may be `x`.
+    cdef const statistics_arguments *a = <const statistics_arguments *>step.arguments
+    cdef const float *x = ec_at(context, &a.x)
+    cdef float *out = ec_at(context, &a.out)
+    cdef float *to
+    cdef float *scale = <float *>context.scratch
+    cdef float *shift = scale + a.x.channels
+    cdef size_t first, last, group, start, row, column, c, n = a.x.channels // a.groups
+    cdef double mean, factor, count = <double>n * <double>a.x.height * <double>a.x.width
+    ec_share(a.groups, thread, threads, &first, &last)
+    for group in range(first, last):
+        start = group * n
+        memset(scale, 0, n * sizeof(float))
+        for row in range(a.x.height):
+            a.table.reduce_add(x + row * a.x.row + start, a.x.pixel, a.x.width, scale, n)
+        mean = sum_all(scale, n) / count
+        memset(scale, 0, n * sizeof(float))
+        for row in range(a.x.height):
+            a.table.reduce_squares(x + row * a.x.row + start, a.x.pixel, a.x.width, <float>mean, scale, n)
+        factor = 1.0 / sqrt(sum_all(scale, n) / count + a.epsilon)
+        for c in range(n):
+            scale[c] = <float>factor * a.gamma[start + c]
+            shift[c] = a.beta[start + c] - <float>mean * scale[c]
+        for row in range(a.x.height):
+            for column in range(a.x.width):
+                to = out + row * a.out.row + column * a.out.pixel + start
+                a.table.scale_shift(x + row * a.x.row + column * a.x.pixel + start, scale, shift, to, n)
+                apply_activation(&a.activation, a.table, to, n)
+
+
+cdef void run_response(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone. Scratch holds the squares of one, with zeros around.
+    cdef const response_arguments *a = <const response_arguments *>step.arguments
+    cdef const float *x = ec_at(context, &a.x)
+    cdef const float *source
+    cdef float *out = ec_at(context, &a.out)
+    cdef float *squares = <float *>context.scratch
+    cdef size_t first, last, pixel, row, column, c, before = (a.size - 1) // 2
+    memset(squares, 0, (a.x.channels + a.size) * sizeof(float))
+    ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
+    for pixel in range(first, last):
+        row = pixel // a.x.width
+        column = pixel - row * a.x.width
+        source = x + row * a.x.row + column * a.x.pixel
+        for c in range(a.x.channels):
+            squares[before + c] = source[c] * source[c]
+        a.table.respond(source, squares, a.size, a.bias, a.alpha, a.beta,
+                        out + row * a.out.row + column * a.out.pixel, a.x.channels)
+
+
+cdef StatisticsStep statistics_step(placed):
+    cdef StatisticsStep step = StatisticsStep.__new__(StatisticsStep)
+    cdef statistics_arguments *a = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    gamma, beta = (np.ascontiguousarray(placed.constant(role), np.float32) for role in ("gamma", "beta"))
+    step.keep = (gamma, beta)
+    a.gamma = <const float *><uintptr_t>gamma.ctypes.data
+    a.beta = <const float *><uintptr_t>beta.ctypes.data
+    a.x, a.out = as_view(placed.view("x")), as_view(placed.out)
+    a.epsilon = placed.node.attributes["epsilon"]
+    a.activation = as_activation(placed.node.attributes, instruction_set)
+    a.table = instruction_set.table
+    step.scratch = 2 * a.x.channels * sizeof(float)
+    step.step.arguments = a
+    step.step.serial = placed.serial
+    step.kernel = f"{placed.node.operator} {instruction_set.name}"
+    return step
+
+
+def prepare_layer_normalization(placed):
+    """Prepare a `layer_normalization` node.
+
+    Source: Ba et al. 2016 (arXiv 1607.06450).
+    """
+    cdef StatisticsStep step = statistics_step(placed)
+    step.step.run = run_layer
+    return step
+
+
+def prepare_group_normalization(placed):
+    """Prepare a `group_normalization` node.
+
+    Source: Wu & He 2018 (arXiv 1803.08494).
+    """
+    cdef StatisticsStep step = statistics_step(placed)
+    step.arguments.groups = placed.node.attributes["groups"]
+    step.step.run = run_groups
+    return step
+
+
+def prepare_local_response_normalization(placed):
+    """Prepare a `local_response_normalization` node.
+
+    Source: Krizhevsky et al. 2012, section 3.3.
+    """
+    cdef ResponseStep step = ResponseStep.__new__(ResponseStep)
+    cdef response_arguments *a = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    attributes = placed.node.attributes
+    a.x, a.out = as_view(placed.view("x")), as_view(placed.out)
+    # A window that reaches beyond both ends sees no more than one of twice the channels.
+    a.size = min(attributes["size"], 2 * a.x.channels + 2 - attributes["size"] % 2)
+    a.bias, a.alpha, a.beta = attributes["bias"], attributes["alpha"], attributes["beta"]
+    a.table = instruction_set.table
+    step.scratch = (a.x.channels + a.size) * sizeof(float)
+    step.step.run = run_response
+    step.step.arguments = a
+    step.step.serial = placed.serial
+    step.kernel = f"response {instruction_set.name}"
+    return step
 
 
 def fold(gamma, beta, mean, variance, epsilon):

@@ -1,7 +1,9 @@
-"""Softmax along any axis."""
-
+"""Softmax along any axis, its logarithm, and sparsemax."""
 
 import math
+
+from libc.stdlib cimport qsort
+from libc.string cimport memcpy
 
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
@@ -50,13 +52,64 @@ cdef void run_axis(const ec_step *step, const ec_context *context, int thread, i
             out[start + i * a.inner] = line[i]
 
 
+cdef int descending(const void *a, const void *b) noexcept nogil:
+    cdef float x = (<const float *>a)[0], y = (<const float *>b)[0]
+    return (x < y) - (x > y)
+
+
+cdef void run_sparsemax(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`.
+    cdef const softmax_arguments *a = <const softmax_arguments *>step.arguments
+    cdef const float *x
+    cdef float *out
+    cdef float *sorted_values = <float *>context.scratch
+    cdef size_t first, last, pixel, row, column, i, support, n = a.x.channels
+    cdef double sum, sums
+    ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
+    for pixel in range(first, last):
+        row = pixel // a.x.width
+        column = pixel - row * a.x.width
+        x = ec_at(context, &a.x) + row * a.x.row + column * a.x.pixel
+        out = ec_at(context, &a.out) + row * a.out.row + column * a.out.pixel
+        memcpy(sorted_values, x, n * sizeof(float))
+        qsort(sorted_values, n, sizeof(float), descending)
+        sum = 0.0
+        sums = 0.0
+        support = 0
+        for i in range(n):
+            sum += sorted_values[i]
+            if sorted_values[i] - (sum - 1.0) / <double>(i + 1) <= 0.0:
+                break
+            sums += sum
+            support = i + 1
+        for i in range(n):
+            out[i] = max(<float>(x[i] - (sums - 1.0) / <double>support), <float>0.0)
+
+
+def prepare_sparsemax(placed):
+    """Prepare a `sparsemax` node.
+
+    Source: Keras 3.15, which adds up the cumulative sums where Algorithm 1 of Martins & Astudillo 2016
+    (arXiv 1602.02068) takes the last one.
+    """
+    cdef SoftmaxStep step = SoftmaxStep.__new__(SoftmaxStep)
+    step.arguments.x, step.arguments.out = as_view(placed.view("x")), as_view(placed.out)
+    step.scratch = 4 * step.arguments.x.channels
+    step.step.run = run_sparsemax
+    step.step.arguments = &step.arguments
+    step.step.serial = placed.serial
+    step.kernel = "sparsemax"
+    return step
+
+
 def prepare_softmax(placed):
     """Prepare a `softmax` node."""
     cdef SoftmaxStep step = SoftmaxStep.__new__(SoftmaxStep)
     cdef InstructionSet instruction_set = placed.instruction_set
     shape, axis = placed.out_shape, placed.node.attributes["axis"] - 1
     step.arguments.x, step.arguments.out = as_view(placed.view("x")), as_view(placed.out)
-    step.arguments.softmax = instruction_set.table.softmax
+    logarithm = placed.node.attributes["log"]
+    step.arguments.softmax = instruction_set.table.log_softmax if logarithm else instruction_set.table.softmax
     step.step.run = run_channels if axis == len(shape) - 1 else run_axis
     step.arguments.outer = math.prod(shape[:axis])
     step.arguments.length = shape[axis]
@@ -64,5 +117,5 @@ def prepare_softmax(placed):
     step.scratch = shape[axis] * 4
     step.step.arguments = &step.arguments
     step.step.serial = placed.serial
-    step.kernel = f"softmax {instruction_set.name}"
+    step.kernel = f"{'log_' if logarithm else ''}softmax {instruction_set.name}"
     return step

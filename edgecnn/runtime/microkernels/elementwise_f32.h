@@ -1,26 +1,40 @@
-/* Runs of contiguous floats: sums, products, scale and shift, clamp, reductions, softmax, gathering. Memory-bound. */
+/* Runs of contiguous floats: functions of two values, scale and shift, clamp, reductions, softmax, gathering. Memory-bound. */
 #include "functions_f32.h"
 
-static void add_f32(const float *x, const float *y, float *out, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) + vload(y + i));
-    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) + vload_first(y + i, n - i), n - i);
+/* The larger and the smaller of two; NaN if either is. */
+EC_INLINE vfloat vlarger(vfloat x, vfloat y) { return vselect((y > x) | (y != y), y, x); }
+EC_INLINE vfloat vsmaller(vfloat x, vfloat y) { return vselect((y < x) | (y != y), y, x); }
+
+EC_INLINE vfloat binary_add(vfloat x, vfloat y) { return x + y; }
+EC_INLINE vfloat binary_subtract(vfloat x, vfloat y) { return x - y; }
+EC_INLINE vfloat binary_multiply(vfloat x, vfloat y) { return x * y; }
+EC_INLINE vfloat binary_divide(vfloat x, vfloat y) { return x / y; }
+EC_INLINE vfloat binary_maximum(vfloat x, vfloat y) { return vlarger(x, y); }
+EC_INLINE vfloat binary_minimum(vfloat x, vfloat y) { return vsmaller(x, y); }
+EC_INLINE vfloat binary_power(vfloat x, vfloat y) {
+    for (int lane = 0; lane < LANES; lane++) x[lane] = powf(x[lane], y[lane]);
+    return x;
 }
-static void multiply_f32(const float *x, const float *y, float *out, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) * vload(y + i));
-    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) * vload_first(y + i, n - i), n - i);
-}
-static void add_scalar_f32(const float *x, float y, float *out, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) + y);
-    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) + y, n - i);
-}
-static void multiply_scalar_f32(const float *x, float y, float *out, size_t n) {
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) * y);
-    if (i < n) vstore_first(out + i, vload_first(x + i, n - i) * y, n - i);
-}
+EC_INLINE vfloat binary_prelu(vfloat x, vfloat y) { return vselect(x > 0.0f, x, x * y); }
+
+#define EC_BINARY(NAME)                                                                                                \
+    static void NAME##_f32(const float *x, const float *y, float *out, size_t n) {                                     \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= n; i += LANES) vstore(out + i, binary_##NAME(vload(x + i), vload(y + i)));                 \
+        if (i < n) vstore_first(out + i, binary_##NAME(vload_first(x + i, n - i), vload_first(y + i, n - i)), n - i);  \
+    }                                                                                                                  \
+    static void NAME##_scalar_f32(const float *x, float y, float *out, size_t n) {                                     \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= n; i += LANES) vstore(out + i, binary_##NAME(vload(x + i), vsplat(y)));                    \
+        if (i < n) vstore_first(out + i, binary_##NAME(vload_first(x + i, n - i), vsplat(y)), n - i);                  \
+    }                                                                                                                  \
+    static void scalar_##NAME##_f32(const float *y, float x, float *out, size_t n) {                                   \
+        size_t i = 0;                                                                                                  \
+        for (; i + LANES <= n; i += LANES) vstore(out + i, binary_##NAME(vsplat(x), vload(y + i)));                    \
+        if (i < n) vstore_first(out + i, binary_##NAME(vsplat(x), vload_first(y + i, n - i)), n - i);                  \
+    }
+EC_BINARY_LIST(EC_BINARY)
+
 static void scale_shift_f32(const float *x, const float *scale, const float *shift, float *out, size_t n) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) vstore(out + i, vload(x + i) * vload(scale + i) + vload(shift + i));
@@ -35,9 +49,6 @@ static void clamp_f32(float *x, size_t n, float low, float high) {
     for (; i + LANES <= n; i += LANES) vstore(x + i, vmin(h, vmax(l, vload(x + i))));
     if (i < n) vstore_first(x + i, vmin(h, vmax(l, vload_first(x + i, n - i))), n - i);
 }
-
-/* The larger of two; NaN if either is. */
-EC_INLINE vfloat vlarger(vfloat old, vfloat x) { return vselect((x > old) | (x != x), x, old); }
 
 /* Four vectors of channels at a time: their sums stay in registers while the pixels pass. */
 #define EC_REDUCE(NAME, COMBINE)                                                                             \
@@ -61,18 +72,66 @@ EC_INLINE vfloat vlarger(vfloat old, vfloat x) { return vselect((x > old) | (x !
 #define EC_PLUS(a, b) ((a) + (b))
 EC_REDUCE(reduce_add_f32, EC_PLUS)
 EC_REDUCE(reduce_max_f32, vlarger)
+EC_REDUCE(reduce_min_f32, vsmaller)
 
-static void softmax_f32(const float *x, float *out, size_t n) {
+static void reduce_squares_f32(const float *x, size_t pixel, size_t count, float mean, float *out, size_t channels) {
+    for (size_t c = 0; c < channels; c += LANES) {
+        size_t n = channels - c < LANES ? channels - c : LANES;
+        vfloat y = vload_first(out + c, n);
+        for (size_t i = 0; i < count; i++) {
+            vfloat d = vload_first(x + i * pixel + c, n) - mean;
+            y += d * d;
+        }
+        vstore_first(out + c, y, n);
+    }
+}
+
+EC_INLINE vfloat weighed(const float *const *rows, const float *weights, size_t count, size_t i, size_t n) {
+    vfloat y = vload_first(rows[0] + i, n) * weights[0];
+    for (size_t k = 1; k < count; k++) y += vload_first(rows[k] + i, n) * weights[k];
+    return y;
+}
+static void weigh_f32(const float *const *rows, const float *weights, size_t count, float *out, size_t n) {
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        vfloat y[4];
+        EC_UNROLL for (int v = 0; v < 4; v++) y[v] = vload(rows[0] + i + v * LANES) * weights[0];
+        for (size_t k = 1; k < count; k++) {
+            EC_UNROLL for (int v = 0; v < 4; v++) y[v] += vload(rows[k] + i + v * LANES) * weights[k];
+        }
+        EC_UNROLL for (int v = 0; v < 4; v++) vstore(out + i + v * LANES, y[v]);
+    }
+    for (; i + LANES <= n; i += LANES) vstore(out + i, weighed(rows, weights, count, i, LANES));
+    if (i < n) vstore_first(out + i, weighed(rows, weights, count, i, n - i), n - i);
+}
+
+static void respond_f32(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
+                        size_t n) {
+    for (size_t i = 0; i < n; i += LANES) {
+        size_t rest = n - i < LANES ? n - i : LANES;
+        vfloat sum = vload_first(squares + i, rest);
+        for (size_t k = 1; k < size; k++) sum += vload_first(squares + i + k, rest);
+        vstore_first(out + i, vload_first(x + i, rest) * vexp(-beta * vlog(bias + alpha * sum)), rest);
+    }
+}
+
+static float largest_f32(const float *x, size_t n) {
     vfloat largest = vsplat(x[0]);
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) largest = vlarger(largest, vload(x + i));
     float top = largest[0];
     for (int lane = 1; lane < LANES; lane++) top = largest[lane] > top ? largest[lane] : top;
     for (; i < n; i++) top = x[i] > top ? x[i] : top;
+    return top;
+}
+
+/* The sum of exp(x - top); the terms go to `out` unless it is NULL. */
+EC_INLINE float sum_of_exponentials(const float *x, float top, float *out, size_t n) {
     vfloat sums = {0};
-    for (i = 0; i + LANES <= n; i += LANES) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
         vfloat y = vexp(vload(x + i) - top);
-        vstore(out + i, y);
+        if (out) vstore(out + i, y);
         sums += y;
     }
     float sum = 0;
@@ -80,9 +139,19 @@ static void softmax_f32(const float *x, float *out, size_t n) {
     if (i < n) {
         vfloat y = vexp(vload_first(x + i, n - i) - top);
         for (size_t lane = 0; lane < n - i; lane++) sum += y[lane];
-        vstore_first(out + i, y, n - i);
+        if (out) vstore_first(out + i, y, n - i);
     }
+    return sum;
+}
+
+static void softmax_f32(const float *x, float *out, size_t n) {
+    float sum = sum_of_exponentials(x, largest_f32(x, n), out, n);
     multiply_scalar_f32(out, 1.0f / sum, out, n);
+}
+
+static void log_softmax_f32(const float *x, float *out, size_t n) {
+    float top = largest_f32(x, n), rest = logf(sum_of_exponentials(x, top, NULL, n));
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - top) - rest;
 }
 
 static void gather_f32(const float *const *rows, size_t segments, size_t length, size_t step, size_t count, float *out,

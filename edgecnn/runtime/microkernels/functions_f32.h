@@ -2,6 +2,8 @@
 
    Errors are a few units in the last place over the whole range; NaN gives NaN, infinities give the function's limit.
    Polynomial and rational coefficients are our own least-squares fits at Chebyshev points, their largest errors stated. */
+#include <math.h>
+
 #include "table.h"
 #include "vector.h"
 
@@ -63,12 +65,90 @@ EC_INLINE vfloat verf(vfloat x) {
 
 EC_INLINE vfloat vsigmoid(vfloat x) { return 1.0f / (1.0f + vexp(-x)); }
 
+/* m 2^e with m in [sqrt(1/2), sqrt(2)), as e ln 2 + 2 atanh((m - 1) / (m + 1)): error of the series 2e-9. */
+EC_INLINE vfloat vlog(vfloat x) {
+    vint tiny = x < 1.17549435e-38f;
+    vfloat y = vselect(tiny, x * 8388608.0f, x);
+    vint bits = (vint)y - 0x3f3504f3;
+    vint e = (bits >> 23) - (tiny & 23);
+    vfloat m = (vfloat)((bits & 0x7fffff) + 0x3f3504f3);
+    vfloat s = (m - 1.0f) / (m + 1.0f), u = s * s, n;
+    for (int lane = 0; lane < LANES; lane++) n[lane] = (float)e[lane];
+    vfloat g = ((u * 0.11111111f + 0.14285714f) * u + 0.2f) * u + 0.33333333f;
+    vfloat result = n * 0.693359375f + (2.0f * (s + s * u * g) + n * -2.12194440e-4f);
+    result = vselect(x == 0.0f, vsplat(-INFINITY), vselect(x < 0.0f, vsplat(NAN), result));
+    return vselect((x == INFINITY) | (x != x), x, result);
+}
+EC_INLINE vfloat vlog1p_any(vfloat x) {
+    vfloat y = x + 1.0f;
+    vfloat lost = (x - (y - 1.0f)) / y; /* what the addition rounded off */
+    return vlog(y) + vselect((y < INFINITY) & (y > 0.0f), lost, vsplat(0.0f));
+}
+#define EC_LANES(NAME, FUNCTION)                                                   \
+    EC_INLINE vfloat NAME(vfloat x) {                                              \
+        for (int lane = 0; lane < LANES; lane++) x[lane] = FUNCTION(x[lane]);      \
+        return x;                                                                  \
+    }
+EC_LANES(vsqrt, sqrtf)
+EC_LANES(vfloor, floorf)
+EC_LANES(vceil, ceilf)
+EC_LANES(vround, rintf)
+EC_LANES(vsin, sinf)
+EC_LANES(vcos, cosf)
+
 EC_INLINE vfloat activation_relu(vfloat x, const float *p) {
     vfloat below = (x - p[2]) * p[0];
     vint kept = ~(x <= p[2]); /* so that NaN is kept */
     vfloat y = vselect(kept, x, p[0] == 0.0f ? vsplat(0.0f) : below);
     return vmin(vsplat(p[1]), y);
 }
+EC_INLINE vfloat activation_clip(vfloat x, const float *p) { return vmin(vsplat(p[1]), vmax(vsplat(p[0]), x)); }
+EC_INLINE vfloat activation_celu(vfloat x, const float *p) {
+    return vmax(vsplat(0.0f), x) + p[0] * vexpm1(vmin(vsplat(0.0f), x) / p[0]);
+}
+EC_INLINE vfloat activation_sparse_sigmoid(vfloat x, const float *p) {
+    (void)p;
+    return vmin(vsplat(1.0f), vmax(vsplat(0.0f), 0.5f * (x + 1.0f)));
+}
+EC_INLINE vfloat activation_log_sigmoid(vfloat x, const float *p) {
+    (void)p;
+    return vmin(vsplat(0.0f), x) - vlog1p(vexp(-vabs(x)));
+}
+EC_INLINE vfloat activation_tanh_shrink(vfloat x, const float *p) { (void)p; return x - vtanh(x); }
+EC_INLINE vfloat activation_sparse_plus(vfloat x, const float *p) {
+    (void)p;
+    vfloat y = x + 1.0f;
+    return vselect(x <= -1.0f, vsplat(0.0f), vselect(x < 1.0f, 0.25f * (y * y), x));
+}
+EC_INLINE vfloat activation_squareplus(vfloat x, const float *p) { return 0.5f * (x + vsqrt(x * x + p[0])); }
+EC_INLINE vfloat activation_hard_shrink(vfloat x, const float *p) { return vselect(vabs(x) <= p[0], vsplat(0.0f), x); }
+EC_INLINE vfloat activation_soft_shrink(vfloat x, const float *p) {
+    return vselect(vabs(x) <= p[0], vsplat(0.0f), x - vcopysign(vsplat(p[0]), x));
+}
+EC_INLINE vfloat activation_threshold(vfloat x, const float *p) { return vselect(x <= p[0], vsplat(p[1]), x); }
+EC_INLINE vfloat activation_mish(vfloat x, const float *p) {
+    (void)p; /* tanh(log(1 + e)) = (e^2 + 2 e) / (e^2 + 2 e + 2), with e = exp(x) */
+    vfloat e = vexp(vmin(vsplat(20.0f), x)), n = e * (e + 2.0f);
+    return x * (n / (n + 2.0f));
+}
+EC_INLINE vfloat activation_expm1(vfloat x, const float *p) { (void)p; return vselect(x > 80.0f, vexp(x), vexpm1(x)); }
+EC_INLINE vfloat activation_log(vfloat x, const float *p) { (void)p; return vlog(x); }
+EC_INLINE vfloat activation_log1p(vfloat x, const float *p) { (void)p; return vlog1p_any(x); }
+EC_INLINE vfloat activation_sqrt(vfloat x, const float *p) { (void)p; return vsqrt(x); }
+EC_INLINE vfloat activation_rsqrt(vfloat x, const float *p) { (void)p; return 1.0f / vsqrt(x); }
+EC_INLINE vfloat activation_reciprocal(vfloat x, const float *p) { (void)p; return 1.0f / x; }
+EC_INLINE vfloat activation_square(vfloat x, const float *p) { (void)p; return x * x; }
+EC_INLINE vfloat activation_abs(vfloat x, const float *p) { (void)p; return vabs(x); }
+EC_INLINE vfloat activation_sign(vfloat x, const float *p) {
+    (void)p;
+    return vselect(x > 0.0f, vsplat(1.0f), vselect(x < 0.0f, vsplat(-1.0f), x));
+}
+EC_INLINE vfloat activation_floor(vfloat x, const float *p) { (void)p; return vfloor(x); }
+EC_INLINE vfloat activation_ceil(vfloat x, const float *p) { (void)p; return vceil(x); }
+EC_INLINE vfloat activation_round(vfloat x, const float *p) { (void)p; return vround(x); }
+EC_INLINE vfloat activation_sin(vfloat x, const float *p) { (void)p; return vsin(x); }
+EC_INLINE vfloat activation_cos(vfloat x, const float *p) { (void)p; return vcos(x); }
+EC_INLINE vfloat activation_erf(vfloat x, const float *p) { (void)p; return verf(x); }
 EC_INLINE vfloat activation_elu(vfloat x, const float *p) { return vselect(x > 0.0f, x, p[0] * vexpm1(vmin(vsplat(0.0f), x))); }
 EC_INLINE vfloat activation_selu(vfloat x, const float *p) {
     (void)p; /* scale and alpha: Klambauer et al. 2017, section 2 */
@@ -105,16 +185,4 @@ EC_INLINE vfloat activation_exponential(vfloat x, const float *p) { (void)p; ret
         for (; i + LANES <= n; i += LANES) vstore(x + i, activation_##NAME(vload(x + i), parameters)); \
         if (i < n) vstore_first(x + i, activation_##NAME(vload_first(x + i, n - i), parameters), n - i); \
     }
-EC_ACTIVATION(relu)
-EC_ACTIVATION(elu)
-EC_ACTIVATION(selu)
-EC_ACTIVATION(sigmoid)
-EC_ACTIVATION(hard_sigmoid)
-EC_ACTIVATION(tanh)
-EC_ACTIVATION(softplus)
-EC_ACTIVATION(softsign)
-EC_ACTIVATION(swish)
-EC_ACTIVATION(hard_swish)
-EC_ACTIVATION(gelu)
-EC_ACTIVATION(gelu_tanh)
-EC_ACTIVATION(exponential)
+EC_FUNCTION_LIST(EC_ACTIVATION)

@@ -16,6 +16,10 @@ EC_ROWS_4(EC_GEMM_TILE, 4)
 #define EC_TABLE_NAME(isa) EC_JOIN(ec_table_, isa)
 #define EC_TEXT(x) #x
 #define EC_STRING(x) EC_TEXT(x)
+#define EC_ACTIVATE_ENTRY(NAME) activate_##NAME,
+#define EC_BINARY_SLOT(NAME) NAME##_f32,
+#define EC_BINARY_SCALAR_SLOT(NAME) NAME##_scalar_f32,
+#define EC_SCALAR_BINARY_SLOT(NAME) scalar_##NAME##_f32,
 
 const ec_table EC_TABLE_NAME(EC_ISA) = {
     .name = EC_STRING(EC_ISA),
@@ -30,34 +34,23 @@ const ec_table EC_TABLE_NAME(EC_ISA) = {
              {EC_ROWS_4(EC_GEMM_ENTRY, 4)},
 #endif
     },
-    .activate =
-        {
-            [EC_RELU] = activate_relu,
-            [EC_ELU] = activate_elu,
-            [EC_SELU] = activate_selu,
-            [EC_SIGMOID] = activate_sigmoid,
-            [EC_HARD_SIGMOID] = activate_hard_sigmoid,
-            [EC_TANH] = activate_tanh,
-            [EC_SOFTPLUS] = activate_softplus,
-            [EC_SOFTSIGN] = activate_softsign,
-            [EC_SWISH] = activate_swish,
-            [EC_HARD_SWISH] = activate_hard_swish,
-            [EC_GELU] = activate_gelu,
-            [EC_GELU_TANH] = activate_gelu_tanh,
-            [EC_EXPONENTIAL] = activate_exponential,
-        },
+    .activate = {EC_FUNCTION_LIST(EC_ACTIVATE_ENTRY)},
     .depthwise = depthwise_f32,
     .max_pool = max_pool_f32,
     .average_pool = average_pool_f32,
     .gather = gather_f32,
-    .add = add_f32,
-    .multiply = multiply_f32,
-    .add_scalar = add_scalar_f32,
-    .multiply_scalar = multiply_scalar_f32,
+    .binary = {EC_BINARY_LIST(EC_BINARY_SLOT)},
+    .binary_scalar = {EC_BINARY_LIST(EC_BINARY_SCALAR_SLOT)},
+    .scalar_binary = {EC_BINARY_LIST(EC_SCALAR_BINARY_SLOT)},
     .scale_shift = scale_shift_f32,
     .reduce_add = reduce_add_f32,
     .reduce_max = reduce_max_f32,
+    .reduce_min = reduce_min_f32,
+    .reduce_squares = reduce_squares_f32,
+    .weigh = weigh_f32,
+    .respond = respond_f32,
     .clamp = clamp_f32,
     .softmax = softmax_f32,
+    .log_softmax = log_softmax_f32,
     .measure_peak = measure_peak_f32,
 };

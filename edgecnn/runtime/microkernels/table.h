@@ -51,6 +51,7 @@ typedef struct {
     size_t pad_top, pad_left;
     size_t row, pixel;               /* input: floats from one row, pixel to the next */
     size_t out_row, out_pixel;       /* output, the same */
+    size_t divisor;                  /* of an average; 0: the number of pixels inside the image */
 } ec_window;
 
 /* Depthwise convolution, multiplier 1, of output rows [first, last) and channels [channel, channel + count).
@@ -70,31 +71,34 @@ typedef void (*ec_gather)(const float *const *rows, size_t segments, size_t leng
 typedef void (*ec_binary)(const float *x, const float *y, float *out, size_t n); /* out may be x or y */
 typedef void (*ec_scalar)(const float *x, float y, float *out, size_t n);
 typedef void (*ec_scale_shift)(const float *x, const float *scale, const float *shift, float *out, size_t n);
-/* out[c] += x[i * pixel + c] for i < count: the same, or the maximum. */
+/* out[c] += x[i * pixel + c] for i < count; or the maximum, or the minimum. */
 typedef void (*ec_reduce)(const float *x, size_t pixel, size_t count, float *out, size_t channels);
+/* out[c] += (x[i * pixel + c] - mean)^2 for i < count. */
+typedef void (*ec_reduce_squares)(const float *x, size_t pixel, size_t count, float mean, float *out, size_t channels);
+/* out[i] = sum over k < count of weights[k] * rows[k][i]. */
+typedef void (*ec_weigh)(const float *const *rows, const float *weights, size_t count, float *out, size_t n);
+/* out[i] = x[i] * (bias + alpha * sum of squares[i .. i + size - 1]) ^ -beta. */
+typedef void (*ec_respond)(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
+                           size_t n);
 typedef void (*ec_clamp)(float *x, size_t n, float low, float high);
-/* out[i] = exp(x[i] - max) / sum; out may be x. */
+/* out[i] = exp(x[i] - max) / sum, or its logarithm; out may be x. */
 typedef void (*ec_softmax)(const float *x, float *out, size_t n);
 /* Multiply-accumulates in registers only; gives the number of them done. */
 typedef double (*ec_measure)(long rounds);
 
-enum ec_function {
-    EC_LINEAR, /* also what a clamp alone expresses */
-    EC_RELU,   /* negative_slope, max_value, threshold */
-    EC_ELU,    /* alpha */
-    EC_SELU,
-    EC_SIGMOID,
-    EC_HARD_SIGMOID, /* slope, offset */
-    EC_TANH,
-    EC_SOFTPLUS,
-    EC_SOFTSIGN,
-    EC_SWISH,
-    EC_HARD_SWISH,
-    EC_GELU,
-    EC_GELU_TANH,
-    EC_EXPONENTIAL,
-    EC_FUNCTIONS
-};
+/* Element-wise functions, by the names that the graph gives them; "linear" has no kernel. */
+#define EC_FUNCTION_LIST(X)                                                                                              \
+    X(relu) X(clip) X(elu) X(celu) X(selu) X(sigmoid) X(hard_sigmoid) X(sparse_sigmoid) X(log_sigmoid) X(tanh)           \
+    X(tanh_shrink) X(softplus) X(sparse_plus) X(squareplus) X(softsign) X(hard_shrink) X(soft_shrink) X(threshold)       \
+    X(swish) X(hard_swish) X(mish) X(gelu) X(gelu_tanh) X(exponential) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt)         \
+    X(reciprocal) X(square) X(abs) X(sign) X(floor) X(ceil) X(round) X(sin) X(cos) X(erf)
+/* Functions of two values, likewise. */
+#define EC_BINARY_LIST(X) X(add) X(subtract) X(multiply) X(divide) X(maximum) X(minimum) X(power) X(prelu)
+
+#define EC_FUNCTION_ENTRY(NAME) EC_FUNCTION_##NAME,
+#define EC_BINARY_ENTRY(NAME) EC_BINARY_##NAME,
+enum { EC_FUNCTION_LIST(EC_FUNCTION_ENTRY) EC_FUNCTIONS };
+enum { EC_BINARY_LIST(EC_BINARY_ENTRY) EC_BINARIES };
 
 typedef struct {
     const char *name;
@@ -105,14 +109,22 @@ typedef struct {
     ec_depthwise depthwise;
     ec_pool max_pool, average_pool;
     ec_gather gather;
-    ec_binary add, multiply;
-    ec_scalar add_scalar, multiply_scalar;
+    ec_binary binary[EC_BINARIES];
+    ec_scalar binary_scalar[EC_BINARIES];  /* y is one value for all */
+    ec_scalar scalar_binary[EC_BINARIES];  /* x is; it comes second in the call all the same */
     ec_scale_shift scale_shift;
-    ec_reduce reduce_add, reduce_max;
+    ec_reduce reduce_add, reduce_max, reduce_min;
+    ec_reduce_squares reduce_squares;
+    ec_weigh weigh;
+    ec_respond respond;
     ec_clamp clamp;
-    ec_softmax softmax;
+    ec_softmax softmax, log_softmax;
     ec_measure measure_peak;
 } ec_table;
+
+#define EC_NAME_ENTRY(NAME) #NAME,
+static const char *const ec_function_names[] __attribute__((unused)) = {EC_FUNCTION_LIST(EC_NAME_ENTRY)};
+static const char *const ec_binary_names[] __attribute__((unused)) = {EC_BINARY_LIST(EC_NAME_ENTRY)};
 
 extern const ec_table ec_table_portable, ec_table_avx2, ec_table_avx512, ec_table_neon;
 

@@ -157,4 +157,4 @@ static void depthwise_f32(const ec_window *w, const float *x, const float *weigh
         }                                                                                                                \
     }
 EC_POOL(max_pool_f32, , reduce_max_f32, )
-EC_POOL(average_pool_f32, , reduce_add_f32, multiply_scalar_f32(to, 1.0f / (float)(rows * columns), to, w->channels);)
+EC_POOL(average_pool_f32, , reduce_add_f32, multiply_scalar_f32(to, 1.0f / (float)(w->divisor ? w->divisor : rows * columns), to, w->channels);)

@@ -15,13 +15,13 @@ NOTHING: list[tuple[str, dict[str, Any]]] = [
     ("activation", {"activation": "linear"}),
     ("reshape", {"shape": (4, 6, 2)}),
     ("reshape", {"shape": (4, -1, 2)}),
-    ("zero_padding2d", {"pads": (0, 0, 0, 0)}),
+    ("pad", {"pads": (0, 0, 0, 0)}),
 ]
 SOMETHING: list[tuple[str, dict[str, Any]]] = [
     ("activation", {"activation": "relu"}),
     ("reshape", {"shape": (6, 4, 2)}),
-    ("zero_padding2d", {"pads": (0, 0, 0, 1)}),
-    ("global_max_pool2d", {"keepdims": 1}),
+    ("pad", {"pads": (0, 0, 0, 1)}),
+    ("reduce_max", {"keepdims": 1}),
 ]
 
 

@@ -64,7 +64,7 @@ def test_a_long_row_of_blocks_is_fused_in_one_round() -> None:
         x = b.add("add", x, conv(b, W, x, 2, 3, padding="same"), activation="tanh")
     graph = b.graph(x)
     after, _ = run_pass(graph, fuse_residual)
-    assert operators(after) == ["conv2d"] * 12
+    assert operators(after) == ["conv"] * 12
     assert_same_answers(graph, after)
 
 
@@ -74,7 +74,7 @@ def test_a_sum_of_three_gives_a_convolution_one_of_them() -> None:
     other = b.add("activation", x, activation="tanh")
     graph = b.graph(b.add("add", b.add("add", conv(b, W, x, 2), x), other))
     after, _ = run_pass(graph, fuse_residual)
-    assert sorted(operators(after)) == ["activation", "add", "conv2d"]
+    assert sorted(operators(after)) == ["activation", "add", "conv"]
     assert_same_answers(graph, after)
 
 
@@ -89,7 +89,7 @@ def test_a_tensor_added_to_itself_stays() -> None:
 def test_a_sum_that_broadcasts_the_convolution_stays(swapped: bool) -> None:
     b = GraphBuilder()
     x = b.input("x", 4, 4, 2)
-    small = conv(b, W, b.add("global_average_pool2d", x, keepdims=1), 2)
+    small = conv(b, W, b.add("reduce_mean", x, keepdims=1), 2)
     graph = b.graph(b.add("add", *((x, small) if swapped else (small, x))))
     assert run_pass(graph, fuse_residual)[0] is graph
 
@@ -97,7 +97,7 @@ def test_a_sum_that_broadcasts_the_convolution_stays(swapped: bool) -> None:
 def test_a_sum_that_broadcasts_the_residual_stays() -> None:
     b = GraphBuilder()
     x = b.input("x", 4, 4, 2)
-    graph = b.graph(b.add("add", conv(b, W, x, 2), b.add("global_average_pool2d", x, keepdims=1)))
+    graph = b.graph(b.add("add", conv(b, W, x, 2), b.add("reduce_mean", x, keepdims=1)))
     assert run_pass(graph, fuse_residual)[0] is graph
 
 

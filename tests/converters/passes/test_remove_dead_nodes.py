@@ -12,7 +12,7 @@ from graph_strategies import GraphBuilder, assert_same_answers
 def test_a_whole_dead_branch_goes_with_its_weights() -> None:
     b = GraphBuilder()
     x = b.input("x", 4, 4, 2)
-    b.add("conv2d", x, np.ones((1, 1, 2, 3)), name="dead")
+    b.add("conv", x, np.ones((1, 1, 2, 3)), name="dead")
     b.add("activation", "dead", activation="tanh", name="dead too")
     graph = b.graph(b.add("activation", x, activation="relu", name="y"))
     after, trace = run_pass(graph, remove_dead_nodes)

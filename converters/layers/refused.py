@@ -1,0 +1,56 @@
+"""Keras' layers that are not converted, each with its reason: the one documented list."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from edgecnn.converters.layers.registry import LAYERS
+
+_RECURRENT = ("recurrent: what it computes depends on the steps before", "use Conv1D layers over the steps")
+_ATTENTION = (
+    "an attention layer; edgecnn is for convolutional networks",
+    "use a convolutional network, or another runtime",
+)
+_TEXT = ("works on words or categories, not on images or signals", "do it before the model, in Python")
+_PICTURES = ("changes pictures by their histogram or for training only", "do it before the model, in Python")
+_FOREIGN = ("runs code of another framework, which is never run", "rebuild it from layers of Keras")
+_ABSTRACT = ("is a base for other classes and computes nothing itself", "use a layer of Keras")
+
+REFUSED: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("RNN", "SimpleRNN", "SimpleRNNCell", "LSTM", "LSTMCell", "GRU", "GRUCell"), _RECURRENT),
+    **dict.fromkeys(("StackedRNNCells", "AbstractRNNCell", "Bidirectional"), _RECURRENT),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _RECURRENT),
+    **dict.fromkeys(("CuDNNLSTM", "CuDNNGRU"), _RECURRENT),
+    **dict.fromkeys(("Attention", "AdditiveAttention", "MultiHeadAttention", "GroupQueryAttention"), _ATTENTION),
+    "EinsumDense": ("a product over named axes, made for attention", "use Dense, or Conv layers with a kernel of 1"),
+    **dict.fromkeys(("Embedding", "ReversibleEmbedding", "DenseFeatures"), _TEXT),
+    **dict.fromkeys(("TextVectorization", "StringLookup", "IntegerLookup", "Hashing", "HashedCrossing"), _TEXT),
+    **dict.fromkeys(("CategoryEncoding", "Discretization"), _TEXT),
+    **dict.fromkeys(("AutoContrast", "Equalization", "Solarization", "MaxNumBoundingBoxes"), _PICTURES),
+    "ContrastLimitedAdaptiveHistogramEqualization": _PICTURES,
+    "MelSpectrogram": ("computes Fourier transforms", "compute the spectrogram before the model, in Python"),
+    "STFTSpectrogram": ("computes Fourier transforms", "compute the spectrogram before the model, in Python"),
+    "Masking": ("hides steps from recurrent layers", "leave it out; convolutions do not heed masks"),
+    "Lambda": ("holds Python code, which is never run", "replace it by layers of Keras or functions of keras.ops"),
+    **dict.fromkeys(("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"), _FOREIGN),
+    **dict.fromkeys(("Layer", "Wrapper", "InputSpec"), _ABSTRACT),
+    "Pipeline": ("is a chain of preprocessing layers", "call these layers one after another in the model"),
+    "LocallyConnected1D": ("has weights of its own for each place; Keras 3 has dropped it", "use Conv1D"),
+    "LocallyConnected2D": ("has weights of its own for each place; Keras 3 has dropped it", "use Conv2D"),
+}
+"""Class name -> (reason, hint)."""
+
+
+def reason_to_refuse(class_name: str) -> tuple[str, str]:
+    """Why a class is not converted, and what to do."""
+    if class_name in REFUSED:
+        return REFUSED[class_name]
+    if class_name.startswith(("ops.", "tf.", "onnx.", "tflite.")):
+        source, name = class_name.split(".", 1)
+        kind = {"ops": "keras.ops", "tf": "TensorFlow", "onnx": "ONNX", "tflite": "LiteRT"}[source]
+        near = get_close_matches(class_name, LAYERS, 3)
+        also = f" (near it: {', '.join(near)})" if near else ""
+        return f"is {kind}'s {name}, which is not supported", f"use functions that are{also}"
+    plain = class_name.split(">")[-1]
+    hint = f"say what it is made of with edgecnn.converters.register({plain!r}, ...), or build it from layers of Keras"
+    return "is a class of your own, or of another package, whose code is never run", hint

@@ -1,0 +1,154 @@
+"""What `resize` takes from where: for each output place of one axis the input places and their weights.
+
+Resizing is separable: an output value is the sum over rows and columns of weight x weight x input. The kernel, the
+reference and the accelerators share this table; it is held against Keras and ONNX' own test cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+CUBIC_STEPS = 1024
+"""TensorFlow reads cubic weights from a table with this many entries between two pixels (resize_bicubic_op.cc)."""
+
+
+def axis_table(attributes: Mapping[str, Any], axis: int, length: int, size: int) -> tuple[Array, Array]:
+    """Places and weights for a `resize` node's attributes along the height (0) or the width (1); see below."""
+    scale = size / length if attributes["sizes"][axis] else attributes["scales"][axis]
+    names = ("method", "coordinates", "rounding", "cubic_coefficient", "antialias")
+    return interpolation_table(length, size, scale, **{name: attributes[name] for name in names})
+
+
+def interpolation_table(
+    length: int,
+    size: int,
+    scale: float,
+    *,
+    method: str,
+    coordinates: str,
+    rounding: str,
+    cubic_coefficient: float,
+    antialias: bool,
+) -> tuple[Array, Array]:
+    """Places and weights along one axis.
+
+    Args:
+        length, size: pixels of the input and of the output.
+        scale: output pixels for one input pixel, as the model states it (size / length, but for rounding).
+        method, coordinates, rounding, cubic_coefficient, antialias: as the operator's attributes.
+
+    Returns:
+        places (size, taps), integers in 0 .. length - 1, and weights (size, taps), float64.
+    """
+    if method == "area":
+        return _area(length, size)
+    centers = _centers(length, size, scale, coordinates)
+    if method == "nearest":
+        functions: dict[str, Callable[[Array], Array]] = {
+            "floor": np.floor,
+            "ceil": np.ceil,
+            "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+            "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+        }
+        places = np.clip(functions[rounding](centers), 0, length - 1).astype(np.int64)
+        return places[:, None], np.ones((size, 1))
+    if method == "linear" and not antialias:
+        first = np.floor(centers)
+        share = centers - first
+        places = np.stack([first, first + 1], 1)
+        return np.clip(places, 0, length - 1).astype(np.int64), np.stack([1 - share, share], 1)
+    if method == "cubic" and not antialias:
+        return _cubic(centers, length, coordinates, cubic_coefficient)
+    return _windowed(centers, length, scale, method, antialias, cubic_coefficient)
+
+
+def _centers(length: int, size: int, scale: float, coordinates: str) -> Array:
+    """Where in the input each output pixel lies."""
+    places = np.arange(size, dtype=np.float64)
+    if coordinates == "align_corners":
+        return places * ((length - 1) / (size - 1) if size > 1 else 0.0)
+    if coordinates == "asymmetric":
+        return places / scale
+    if coordinates == "pytorch_half_pixel" and size == 1:
+        return np.zeros(1)
+    return (places + 0.5) / scale - 0.5
+
+
+def _cubic(centers: Array, length: int, coordinates: str, coefficient: float) -> tuple[Array, Array]:
+    """Keys' cubic convolution (Keys 1981, equation 4): coefficient -0.5 in TensorFlow, -0.75 in PyTorch and ONNX.
+
+    TensorFlow's half-pixel form rounds the share to its table and leaves out places beyond the ends, the others scaled up.
+    """
+    first = np.floor(centers)
+    share = centers - first
+    tensorflow = coefficient == -0.5 and coordinates == "half_pixel"
+    if tensorflow:
+        share = np.rint(share * CUBIC_STEPS) / CUBIC_STEPS
+    weights = np.stack([_keys(np.abs(share - k), coefficient) for k in (-1, 0, 1, 2)], 1)
+    places = first[:, None] + np.arange(-1, 3)
+    if tensorflow:
+        weights = np.where((places < 0) | (places > length - 1), 0.0, weights)
+        weights /= weights.sum(axis=1, keepdims=True)
+    return np.clip(places, 0, length - 1).astype(np.int64), weights
+
+
+def _keys(x: Array, a: float) -> Array:
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+def _mitchell(x: Array) -> Array:
+    """Mitchell & Netravali 1988, B = C = 1/3."""
+    near = (7 * x - 12) * x * x + 16 / 3
+    far = ((-7 / 3 * x + 12) * x - 20) * x + 32 / 3
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0)) / 6
+
+
+def _lanczos(radius: float) -> Callable[[Array], Array]:
+    return lambda x: np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0.0)
+
+
+def _gaussian(x: Array) -> Array:
+    return np.where(x < 1.5, np.exp(-2 * x * x), 0.0)  # sigma 0.5, cut at 1.5: TensorFlow's sampling_kernels.h
+
+
+def _windowed(
+    centers: Array, length: int, scale: float, method: str, antialias: bool, coefficient: float
+) -> tuple[Array, Array]:
+    """A kernel function around each centre, stretched where an image shrinks and antialias asks for it; the weights of
+    places inside the image add up to one."""
+    kernels: dict[str, tuple[float, Callable[[Array], Array]]] = {
+        "linear": (1.0, lambda x: np.maximum(0.0, 1 - x)),
+        "cubic": (2.0, lambda x: _keys(x, coefficient)),
+        "lanczos3": (3.0, _lanczos(3.0)),
+        "lanczos5": (5.0, _lanczos(5.0)),
+        "gaussian": (1.5, _gaussian),
+        "mitchell": (2.0, _mitchell),
+    }
+    radius, function = kernels[method]
+    stretch = max(1.0, 1.0 / scale) if antialias else 1.0
+    taps = min(length, 2 * math.ceil(radius * stretch) + 1)
+    first = np.clip(np.ceil(centers - radius * stretch), 0, max(0, length - taps)).astype(np.int64)
+    places = first[:, None] + np.arange(taps)
+    weights = function(np.abs(places - centers[:, None]) / stretch)
+    total = weights.sum(axis=1, keepdims=True)
+    return places, weights / np.where(total == 0, 1.0, total)
+
+
+def _area(length: int, size: int) -> tuple[Array, Array]:
+    """The mean of the pixels from floor(i * length / size) to ceil((i + 1) * length / size): adaptive average pooling."""
+    starts = [i * length // size for i in range(size)]
+    ends = [-(-(i + 1) * length // size) for i in range(size)]
+    taps = max(end - start for start, end in zip(starts, ends, strict=True))
+    places, weights = np.zeros((size, taps), np.int64), np.zeros((size, taps))
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        places[i] = np.minimum(start + np.arange(taps), length - 1)
+        weights[i, : end - start] = 1 / (end - start)
+    return places, weights

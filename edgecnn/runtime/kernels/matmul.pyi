@@ -1,0 +1,4 @@
+from edgecnn.runtime.executor import Step
+from edgecnn.runtime.planner import Placed
+
+def prepare_matmul(placed: Placed) -> Step: ...
