@@ -20,7 +20,8 @@ AUGMENTATION = (
 @layer(*NOISE, *AUGMENTATION, "StochasticDepth", "ActivityRegularization", "Identity")
 def convert_identity(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Dropout, noise, augmentation and regularisation: at inference the input itself."""
-    if layer.keywords.get("training") is True:
+    # Augmentation says training=True by itself and still heeds what the model is called with.
+    if layer.class_name in NOISE and layer.keywords.get("training") is True:
         raise Unsupported("it is called with training=True", "call it without; inference is deterministic")
     return only(inputs)
 

@@ -10,7 +10,7 @@ from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.convolution import axes_of
 from edgecnn.converters.layers.registry import (
     Layer,
-    is_channels_first,
+    from_channels_last,
     layer,
     only,
     pairs_of,
@@ -50,22 +50,18 @@ def convert_repeat_vector(layer: Layer, build: Builder, inputs: Sequence[Tensor]
 def convert_zero_padding(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """ZeroPadding1D, 2D and 3D: one number, one for each axis, or (before, after) for each."""
     axes = axes_of(layer)
-    x = only(inputs, axes + 2)
-    pairs = pairs_of(layer.get("padding", 1), axes)
-    nothing = ((0, 0),)
-    return build.pad(x, nothing + pairs if is_channels_first(layer) else pairs + nothing)
+    x = to_channels_last(layer, build, only(inputs, axes + 2))
+    return from_channels_last(layer, build, build.pad(x, (*pairs_of(layer.get("padding", 1), axes), (0, 0))))
 
 
 @layer("Cropping1D", "Cropping2D", "Cropping3D")
 def convert_cropping(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Cropping1D, 2D and 3D, given as for ZeroPadding."""
     axes = axes_of(layer)
-    x = only(inputs, axes + 2)
-    for axis, (before, after) in enumerate(
-        pairs_of(layer.get("cropping", 1), axes), 2 if is_channels_first(layer) else 1
-    ):
+    x = to_channels_last(layer, build, only(inputs, axes + 2))
+    for axis, (before, after) in enumerate(pairs_of(layer.get("cropping", 1), axes), 1):
         if after:
             x = build.slice(x, axis, before, -after)
         elif before:
             x = build.slice(x, axis, before)
-    return x
+    return from_channels_last(layer, build, x)

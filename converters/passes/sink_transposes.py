@@ -3,11 +3,12 @@
     transpose(x) -> activation                =>  activation(x) -> transpose
     add(transpose(x), transpose(y))           =>  add(x, y) -> transpose       (concatenate and other sums likewise)
     add(transpose(x), constant)               =>  add(x, transposed constant) -> transpose
-    transpose(x) -> reduce, pad, softmax ...  =>  the same over the axes where they were before -> transpose
+    transpose(x) -> reduce, slice, softmax    =>  the same over the axes where they were before -> transpose
 
 So channels_first models, whose layers each come as transpose -> operator -> transpose, keep at most the transpositions of
 their inputs and outputs. Each move brings a transposition nearer to the outputs, so that it ends. An operand that is not
 transposed is so beforehand if most of the others are; or if it has but one axis that is longer than 1, which costs nothing.
+Padding is left alone: it comes between transpositions of its own, and belongs to the window behind it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LAST_AXIS_STAYS = (
     "sparsemax",
     "dense",
 )
-_PER_AXIS = {"slice": ("starts", "stops", "steps"), "pad": ("pads",)}
+_PER_AXIS = ("starts", "stops", "steps")
 
 
 def sink_transposes(graph: Graph) -> Iterator[Patch]:
@@ -91,8 +92,8 @@ def _moved(graph: Graph, node: Node, order: tuple[int, ...]) -> Patch | None:
             return None
     elif node.operator in ("concatenate", "softmax"):
         attributes["axis"] = order[number(attributes, "axis")]
-    elif node.operator in _PER_AXIS:
-        for name in _PER_AXIS[node.operator]:
+    elif node.operator == "slice":
+        for name in _PER_AXIS:
             attributes[name] = _reordered(ints(attributes, name), order)
     elif node.operator.startswith("reduce_"):
         axes = ints(attributes, "axes")
@@ -123,11 +124,10 @@ def _moved(graph: Graph, node: Node, order: tuple[int, ...]) -> Patch | None:
 
 
 def _reordered(values: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """Numbers for each axis but the batch (one, or two neighbours), in the order before the transposition."""
-    each = len(values) // (len(order) - 1)
+    """A number for each axis but the batch, in the order before the transposition."""
     result = [0] * len(values)
-    for axis, source in enumerate(order[1:]):
-        result[(source - 1) * each : source * each] = values[axis * each : (axis + 1) * each]
+    for value, source in zip(values, order[1:], strict=True):
+        result[source - 1] = value
     return tuple(result)
 
 

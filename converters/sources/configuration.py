@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgecnn.converters.sources.description import (
     ModelDescription,
     TensorReference,
     WeightScope,
+    replaced,
 )
 from edgecnn.errors import ConversionError
 
@@ -169,6 +171,7 @@ class _Reader:
             layers.append(self._layer(entry, name, calls, weights, depth))
         input_structure, inputs = _ports(config["input_layers"])
         output_structure, outputs = _ports(config["output_layers"])
+        layers, outputs = _counted_from_zero(layers, outputs)
         return ModelDescription(
             self.source,
             str(config.get("name", "model")),
@@ -180,6 +183,29 @@ class _Reader:
             output_structure,
             self.size,
         )
+
+
+def _counted_from_zero(
+    layers: list[LayerDescription], outputs: tuple[tuple[str, TensorReference], ...]
+) -> tuple[list[LayerDescription], tuple[tuple[str, TensorReference], ...]]:
+    """References to the calls of inner models, which Keras 2 counts from 1: call 0 is the one that made the model."""
+    used = [reference for layer in layers for call in layer.calls for reference in call.inputs]
+    used += [reference for _, reference in outputs]
+    models = {layer.path: len(layer.calls) for layer in layers if layer.model is not None}
+    late = {reference.layer for reference in used if reference.call >= models.get(reference.layer, reference.call + 1)}
+    if not late:
+        return layers, outputs
+
+    def moved(leaf: Any) -> Any:
+        return replace(leaf, call=leaf.call - 1) if isinstance(leaf, TensorReference) and leaf.layer in late else leaf
+
+    counted = [
+        replace(
+            layer, calls=tuple(Call(replaced(c.arguments, moved), replaced(c.keywords, moved)) for c in layer.calls)
+        )
+        for layer in layers
+    ]
+    return counted, tuple((name, moved(reference)) for name, reference in outputs)
 
 
 def _distinct(layers: list[LayerDescription]) -> tuple[LayerDescription, ...]:

@@ -94,13 +94,19 @@ def array(dataset: Any, where: str) -> np.ndarray[Any, Any]:
         raise ConversionError(f"{where}: wanted an array, found {type(dataset).__name__}")
     if dataset.is_virtual or dataset.external:
         raise ConversionError(f"{where}: keeps its values in another file; that is not followed, for safety")
-    if dataset.dtype.kind not in "fiu":
+    if dataset.dtype.kind == "V" and dataset.dtype.itemsize == 2 and dataset.dtype.fields is None:
+        dtype = np.uint16  # Keras' bfloat16: the upper half of a float32
+    elif dataset.dtype.kind in "fiu":
+        dtype = None
+    else:
         raise ConversionError(f"{where}: has dtype {dataset.dtype}; wanted numbers")
     if dataset.nbytes > FREE_BYTES and dataset.nbytes > MOST_RATIO * dataset.id.get_storage_size():
         raise ConversionError(
             f"{where}: claims {dataset.nbytes} bytes and holds {dataset.id.get_storage_size()}; the file is damaged"
         )
     try:
+        if dtype is not None:
+            return (np.asarray(dataset[()]).view(dtype).astype(np.uint32) << 16).view(np.float32)
         return np.asarray(dataset[()], np.float32)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConversionError(f"{where}: cannot be read ({error}); the file is damaged or cut short") from error

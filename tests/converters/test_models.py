@@ -1,0 +1,340 @@
+"""Models in models, shared layers, wrappers, both data formats, unknown sizes, mixed precision, layers of users."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgecnn
+from edgecnn.converters import register, to_graph
+from edgecnn.converters.layers import REGISTERED
+from edgecnn.graph import Graph
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SUFFIXES = (".h5", ".keras")
+BOTH = ("keras", "tf_keras")
+
+
+def randomised(model: Any, seed: int = 0) -> Any:
+    """The model with random weights; variances and scales positive."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        low = 0.5 if any(word in variable.name for word in ("variance", "gamma")) else -0.5
+        variable.assign(rng.uniform(low, 1.0 if low > 0 else 0.5, variable.shape))
+    return model
+
+
+def answers_of(value: Any) -> list[np.ndarray]:
+    if isinstance(value, dict):
+        return [np.asarray(value[name], np.float32) for name in sorted(value)]
+    return [np.asarray(v, np.float32) for v in (value if isinstance(value, list | tuple) else [value])]
+
+
+def assert_agrees(model: Any, source: Any, seed: int = 1, tolerance: float = 2e-5, sizes: int = 12) -> Graph:
+    """The converted model answers as Keras does; gives its graph."""
+    rng = np.random.default_rng(seed)
+    graph = to_graph(source)
+    shapes = [graph.shape(port.tensor)[1:] for port in graph.inputs]
+    xs = [rng.uniform(-1, 1, (5, *(s or sizes for s in shape))).astype(np.float32) for shape in shapes]
+    if graph.input_structure == "dict":
+        given: Any = {port.name: x for port, x in zip(graph.inputs, xs, strict=True)}
+    else:
+        given = xs if len(xs) > 1 else xs[0]
+    expected = answers_of(model(given, training=False))
+    got = answers_of(edgecnn.load(graph)(given))
+    for answer, wanted in zip(got, expected, strict=True):
+        assert answer.shape == wanted.shape
+        assert np.abs(answer - wanted).max() <= tolerance * max(1e-3, np.abs(wanted).max())
+    return graph
+
+
+def nested(keras: Any) -> Any:
+    """A model in a model in a model, with names that come again, called twice."""
+    layers = keras.layers
+    deep = keras.Sequential(
+        [layers.Input((6, 6, 4)), layers.Conv2D(4, 1, name="deep_conv"), layers.BatchNormalization(name="deep_norm")],
+        name="deep",
+    )
+    given = layers.Input((6, 6, 4))
+    x = layers.Conv2D(4, 3, padding="same", name="middle_conv")(given)
+    x = deep(layers.BatchNormalization(name="middle_norm")(x))
+    middle = keras.Model(given, [x, layers.Conv2D(2, 1, name="head")(x)], name="middle")
+    picture = layers.Input((6, 6, 4), name="picture")
+    a, b = middle(layers.Conv2D(4, 1, name="outer_conv")(picture))
+    c, d = middle(a)
+    return keras.Model(picture, layers.Concatenate(name="all")([a, b, c, d]), name="outer")
+
+
+def transfer(keras: Any) -> Any:
+    """A backbone as the first layer of a Sequential: the usual transfer learning."""
+    layers = keras.layers
+    given = layers.Input((16, 16, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3, strides=2)(given)))
+    backbone = keras.Model(given, layers.DepthwiseConv2D(3)(x), name="backbone")
+    return keras.Sequential([backbone, layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")])
+
+
+def shared(keras: Any) -> Any:
+    """One convolution over two inputs: a Siamese network."""
+    layers = keras.layers
+    left, right = layers.Input((8, 8, 3), name="left"), layers.Input((8, 8, 3), name="right")
+    convolution = layers.Conv2D(5, 3, activation="relu", name="twin")
+    a, b = (layers.Flatten()(convolution(x)) for x in (left, right))
+    return keras.Model([left, right], layers.Dot(1, normalize=True)([a, b]))
+
+
+def any_size(keras: Any) -> Any:
+    layers = keras.layers
+    given = layers.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same")(given)
+    y = layers.UpSampling2D(2, interpolation="bilinear")(x)
+    x = layers.Conv2DTranspose(4, 3, strides=2, padding="same")(x)
+    x = layers.Concatenate()([layers.LayerNormalization()(x), y])
+    return keras.Model(given, layers.GlobalMaxPooling2D(keepdims=True)(layers.Cropping2D(1)(x)))
+
+
+def channels_first(keras: Any) -> Any:
+    """Every kind of neighbour that a transposition must pass."""
+    layers = keras.layers
+    first = {"data_format": "channels_first"}
+    given = layers.Input((3, 16, 16))
+    x = layers.ZeroPadding2D(1, **first)(given)
+    x = layers.Conv2D(8, 3, strides=2, use_bias=False, **first)(x)
+    x = layers.ReLU()(layers.BatchNormalization(axis=1)(x))
+    y = layers.BatchNormalization(axis=1)(layers.DepthwiseConv2D(3, padding="same", use_bias=False, **first)(x))
+    y = layers.Conv2D(8, 1, use_bias=False, **first)(layers.Activation("swish")(y))
+    s = layers.GlobalAveragePooling2D(keepdims=True, **first)(y)
+    s = layers.Conv2D(8, 1, use_bias=False, activation="sigmoid", **first)(s)
+    x = layers.Add()([x, layers.Multiply()([y, s])])
+    x = layers.Concatenate(axis=1)([layers.MaxPooling2D(2, **first)(x), layers.AveragePooling2D(2, **first)(x)])
+    x = layers.Cropping2D(((1, 0), (0, 1)), **first)(x)
+    x = layers.Conv2DTranspose(6, 3, use_bias=False, **first)(x)
+    x = layers.Permute((1, 2, 3))(x)
+    flat = layers.Reshape((6 * 5 * 5,))(x)
+    return keras.Model(given, layers.Dense(4)(flat))
+
+
+def wrapped(keras: Any) -> Any:
+    """A video: a convolution, a pooling and a dense layer for each picture."""
+    layers = keras.layers
+    video = layers.Input((4, 10, 10, 3))
+    x = layers.TimeDistributed(layers.Conv2D(5, 3, strides=2, activation="relu"), name="each")(video)
+    x = layers.TimeDistributed(layers.BatchNormalization(), name="norm")(x)
+    x = layers.TimeDistributed(layers.MaxPooling2D(2), name="pool")(x)
+    x = layers.TimeDistributed(layers.Flatten(), name="flat")(x)
+    x = layers.TimeDistributed(layers.Dense(6, activation="tanh"), name="dense")(x)
+    return keras.Model(video, layers.Conv1D(3, 2)(x))
+
+
+def wrapped_more(keras: Any) -> Any:
+    layers = keras.layers
+    given = layers.Input((3, 9, 4))
+    x = layers.TimeDistributed(layers.ZeroPadding1D((1, 2)))(given)
+    x = layers.TimeDistributed(layers.Conv1D(5, 3, dilation_rate=2))(x)
+    x = layers.TimeDistributed(layers.AveragePooling1D(2))(x)
+    x = layers.TimeDistributed(layers.Dropout(0.5))(layers.TimeDistributed(layers.Activation("elu"))(x))
+    x = layers.TimeDistributed(layers.Reshape((5, -1)))(x)
+    return keras.Model(given, layers.TimeDistributed(layers.GlobalMaxPooling1D())(x))
+
+
+def spectral(keras: Any) -> Any:
+    layers = keras.layers
+    given = layers.Input((8, 8, 3))
+    x = layers.SpectralNormalization(layers.Conv2D(5, 3, activation="relu"))(given)
+    return keras.Model(given, layers.SpectralNormalization(layers.Dense(2))(layers.Flatten()(x)))
+
+
+def structures(keras: Any) -> Any:
+    """Inputs and outputs in dicts, an inner model called with a dict."""
+    layers = keras.layers
+    a, b = layers.Input((6, 6, 2), name="a"), layers.Input((6, 6, 3), name="b")
+    inner = keras.Model({"a": a, "b": b}, layers.Concatenate()([layers.Conv2D(3, 1)(a), b]), name="inner")
+    x, y = layers.Input((6, 6, 2), name="x"), layers.Input((6, 6, 3), name="y")
+    z = inner({"a": x, "b": y})
+    return keras.Model({"x": x, "y": y}, {"pooled": layers.GlobalMaxPooling2D()(z), "map": layers.Conv2D(2, 1)(z)})
+
+
+def adjusted(keras: Any) -> Any:
+    """Preprocessing inside the model."""
+    layers = keras.layers
+    given = layers.Input((20, 24, 3))
+    x = layers.Resizing(16, 16)(layers.CenterCrop(18, 18)(given))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(x)
+    x = layers.RandomRotation(0.1)(layers.RandomFlip()(x))
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])(x)
+    return keras.Model(given, layers.Conv2D(4, 3)(x))
+
+
+MODELS = (nested, transfer, shared, any_size, channels_first, wrapped, wrapped_more, spectral, structures, adjusted)
+
+
+@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("which", BOTH)
+def test_models_from_every_kind_of_source(which: str, make: Callable[[Any], Any], tmp_path: Path) -> None:
+    keras = pytest.importorskip(which)
+    if make is spectral and which == "tf_keras":
+        pytest.skip("SpectralNormalization of tf-keras 2.21 cannot be called on a tensor of a functional model")
+    model = randomised(make(keras))
+    files = set()
+    for source in (model, *(tmp_path / f"model{suffix}" for suffix in SUFFIXES)):
+        if isinstance(source, Path):
+            model.save(source)
+        assert_agrees(model, source)
+        edgecnn.convert(source, tmp_path / "out.ecnn", overwrite=True)
+        files.add((tmp_path / "out.ecnn").read_bytes())
+    assert len(files) == 1, "the kinds of source give different bytes"
+
+
+@pytest.mark.parametrize("which", BOTH)
+def test_no_transposition_is_left_inside_a_channels_first_network(which: str) -> None:
+    keras = pytest.importorskip(which)
+    graph = assert_agrees(model := randomised(channels_first(keras)), model)
+    moved = [node for node in graph.nodes if node.operator == "transpose"]
+    assert [node.inputs[0] for node in moved] == [graph.inputs[0].tensor]  # only that of the input
+    assert "batch_normalization" not in {node.operator for node in graph.nodes}
+
+
+def test_a_channels_first_copy_computes_what_its_original_does() -> None:
+    keras = pytest.importorskip("keras")
+
+    def network(data_format: str) -> Any:
+        layers, axis = keras.layers, 1 if data_format == "channels_first" else -1
+        x = given = layers.Input((3, 32, 32) if axis == 1 else (32, 32, 3))
+        for filters in (8, 16):
+            y = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, data_format=data_format)(x)
+            y = layers.ReLU()(layers.BatchNormalization(axis=axis)(y))
+            z = layers.Conv2D(filters, 3, padding="same", use_bias=False, data_format=data_format)(y)
+            x = layers.Add()([y, layers.BatchNormalization(axis=axis)(z)])
+        x = layers.GlobalAveragePooling2D(data_format=data_format)(x)
+        return keras.Model(given, layers.Dense(5)(x))
+
+    last = randomised(network("channels_last"))
+    first = network("channels_first")
+    first.set_weights(last.get_weights())
+    graphs = [to_graph(last), to_graph(first)]
+    assert [n.operator for n in graphs[1].nodes] == ["transpose", *(n.operator for n in graphs[0].nodes)]
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    a, b = edgecnn.load(graphs[0])(x), edgecnn.load(graphs[1])(x.transpose(0, 3, 1, 2))
+    assert a.tobytes() == b.tobytes()
+
+
+def test_shared_layers_and_models_keep_their_weights_once() -> None:
+    keras = pytest.importorskip("keras")
+    for make in (nested, shared):
+        model = randomised(make(keras))
+        graph = to_graph(model, passes=False)
+        assert sum(c.array.size for c in graph.constants.values()) <= model.count_params() + 8
+
+
+@pytest.mark.parametrize("sizes", [8, 13, 30])
+def test_plans_are_made_for_each_size_that_comes(sizes: int) -> None:
+    keras = pytest.importorskip("keras")
+    model = randomised(any_size(keras))
+    assert_agrees(model, model, sizes=sizes + sizes % 2)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"])
+def test_models_of_other_precisions(policy: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = randomised(transfer(keras))
+        for suffix in SUFFIXES:
+            model.save(tmp_path / f"model{suffix}")
+        # Keras rounds every value to 11 or 8 bits on its way; we compute in float32.
+        for source in (model, *(tmp_path / f"model{suffix}" for suffix in SUFFIXES)):
+            assert_agrees(model, source, tolerance=0.03)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def own_layer() -> Iterator[Any]:
+    """A Keras with a layer of a user's own: x * factor + offset, where x is positive."""
+    keras = pytest.importorskip("keras")
+
+    @keras.saving.register_keras_serializable(package="mine")
+    class Bent(keras.layers.Layer):  # type: ignore[misc,name-defined]
+        def __init__(self, power: float = 2.0, **others: Any) -> None:
+            super().__init__(**others)
+            self.power = power
+
+        def build(self, shape: Any) -> None:
+            self.factor = self.add_weight(shape=(shape[-1],), name="factor")
+
+        def call(self, x: Any) -> Any:
+            return keras.ops.maximum(x, 0) ** self.power * self.factor
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "power": self.power}
+
+    yield Bent
+    REGISTERED.clear()
+
+
+def test_a_layer_of_a_user_is_refused_until_it_is_registered(own_layer: Any, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.layers.Input((6, 6, 3))
+    model = randomised(keras.Model(given, own_layer(3.0)(keras.layers.Conv2D(4, 3)(given))))
+    sources = [model, *(tmp_path / f"model{suffix}" for suffix in SUFFIXES)]
+    for source in sources[1:]:
+        model.save(source)
+    for source in sources:
+        with pytest.raises(edgecnn.UnsupportedLayerError, match=r"register\('Bent'"):
+            to_graph(source)
+
+    @register("Bent")
+    def bent(layer: Any, build: Any, inputs: Any) -> Any:
+        (factor,) = layer.weights(["factor"])
+        positive = build.activation(inputs[0], "relu")
+        return build("multiply", build("power", positive, np.full(1, layer.config["power"])), factor)
+
+    for source in sources:
+        assert_agrees(model, source)
+
+
+def test_registering_refuses_keras_own_names() -> None:
+    with pytest.raises(edgecnn.InputError, match="Conv2D"):
+        register("Conv2D", lambda layer, build, inputs: inputs[0])
+    with pytest.raises(edgecnn.InputError, match="name"):
+        register("", lambda layer, build, inputs: inputs[0])
+    assert not REGISTERED
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_call_for_training_is_refused(training: bool) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.layers.Input((6, 6, 3))
+    model = keras.Model(given, keras.layers.BatchNormalization()(given, training=training))
+    if training:
+        with pytest.raises(edgecnn.UnsupportedLayerError, match="training"):
+            to_graph(model)
+    else:
+        assert_agrees(randomised(model), model)
+
+
+@pytest.mark.parametrize("name", ["RandomFlip", "RandomZoom", "RandomContrast", "AugMix", "RandomErasing", "MixUp"])
+def test_augmentation_does_nothing_at_inference(name: str) -> None:
+    keras = pytest.importorskip("keras")
+    if not hasattr(keras.layers, name):
+        pytest.skip(f"this Keras has no {name}")
+    arguments: dict[str, Any] = {"RandomZoom": {"height_factor": 0.2}, "RandomContrast": {"factor": 0.2}}.get(name, {})
+    given = keras.layers.Input((8, 8, 3))
+    model = keras.Model(given, getattr(keras.layers, name)(**arguments)(given))
+    graph = to_graph(model)
+    assert [node.operator for node in graph.nodes] == ["identity"]
+
+
+def test_a_thresholded_relu_of_keras_2() -> None:
+    keras = pytest.importorskip("tf_keras")
+    given = keras.layers.Input((8, 8, 3))
+    model = keras.Model(given, keras.layers.ThresholdedReLU(0.25)(given))
+    assert_agrees(model, model)
