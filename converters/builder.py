@@ -112,6 +112,7 @@ def _plain(axes: int) -> dict[str, Any]:
         "keepdims": 0,
         "log": 0,
         "antialias": 0,
+        "exclude_outside": 0,
         "sizes": (0, 0),
         "scales": (1.0, 1.0),
         "rounding": "floor",

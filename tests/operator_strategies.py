@@ -249,6 +249,7 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
             "rounding": draw(st.sampled_from(ROUNDINGS)),
             "cubic_coefficient": draw(st.sampled_from([-0.5, -0.75])),
             "antialias": draw(st.integers(0, 1)),
+            "exclude_outside": draw(st.integers(0, 1)),
         }
     else:  # activation, identity
         shapes["x"] = (*draw(st.lists(st.integers(1, 6), max_size=3)), draw(CHANNELS))

@@ -621,7 +621,7 @@ def _whole(x: Tensor) -> tuple[int, int, int]:
     return x.shape[1], x.shape[2], x.shape[3]  # type: ignore[return-value]
 
 
-@layer("ops.SpaceToDepth", "ops.DepthToSpace", "tf.nn.space_to_depth", "tf.nn.depth_to_space", "tf.compat.v1.depth_to_space", "tf.compat.v1.space_to_depth")  # fmt: skip
+@layer("ops.SpaceToDepth", "ops.DepthToSpace", "tf.nn.space_to_depth", "tf.nn.depth_to_space", "tf.compat.v1.nn.depth_to_space", "tf.compat.v1.nn.space_to_depth")  # fmt: skip
 def convert_space_and_depth(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Blocks of pixels to channels, and back."""
     block = int(given(layer, 1, "block_size"))

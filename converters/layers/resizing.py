@@ -21,7 +21,7 @@ from edgecnn.graph import Tensor
 METHODS = {
     "nearest": "nearest",
     "bilinear": "linear",
-    "bicubic": "cubic",
+    "bicubic": "cubic_table",
     "lanczos3": "lanczos3",
     "lanczos5": "lanczos5",
     "gaussian": "gaussian",

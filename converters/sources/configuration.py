@@ -79,10 +79,19 @@ def class_name_of(layer: Mapping[str, Any]) -> str:
     name, module, registered = str(layer["class_name"]), layer.get("module"), layer.get("registered_name")
     if registered and registered != name:
         return f"{registered}"
+    if not module and _is_operation(layer):
+        return f"ops.{name}"
     parts = str(module).split(".") if module else ["keras"]
     if parts[0] in ("keras", "tf_keras", "tensorflow"):
         return f"ops.{name}" if "ops" in parts[:-1] else name
     return f"{module}>{name}"
+
+
+def _is_operation(layer: Mapping[str, Any]) -> bool:
+    """Whether an entry without a module, as Keras 3 writes it to .h5, is a function of keras.ops: it has no dtype."""
+    config, nodes = layer.get("config"), layer.get("inbound_nodes")
+    in_keras_3 = isinstance(nodes, list) and nodes and isinstance(nodes[0], Mapping) and "args" in nodes[0]
+    return bool(in_keras_3 and isinstance(config, Mapping) and not {"dtype", "trainable", "layers"} & config.keys())
 
 
 class _Reader:

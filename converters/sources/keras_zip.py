@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tempfile
@@ -45,9 +46,11 @@ def describe(path: Path) -> Iterator[ModelDescription]:
         config = _json(archive, "config.json", name)
         metadata = _json(archive, "metadata.json", name) if "metadata.json" in archive.namelist() else {}
         version = parse_version(metadata.get("keras_version") if isinstance(metadata, dict) else None)
-        _unpack(archive, WEIGHTS, unpacked, max(MOST_TEXT, MOST_RATIO * size), name)
-        unpacked.seek(0)
-        with hdf5.open_file(unpacked, f"{name}: {WEIGHTS}") as file:  # type: ignore[arg-type]
+        stored = _stored(archive, WEIGHTS, path, size)
+        if stored is None:
+            _unpack(archive, WEIGHTS, unpacked, max(MOST_TEXT, MOST_RATIO * size), name)
+            unpacked.seek(0)
+        with hdf5.open_file(stored or unpacked, f"{name}: {WEIGHTS}") as file:  # type: ignore[arg-type]
             yield describe_model(config, name, version, group_weights(file, name), size)
 
 
@@ -93,6 +96,57 @@ def _snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(?<=.)([A-Z][a-z]+)", r"_\1", name)
     return re.sub(r"(?<=[a-z])([A-Z])", r"_\1", name).lower()
+
+
+class _Part(io.RawIOBase):
+    """A part of a file, read in place: Keras stores weights uncompressed, and a copy would double what conversion takes."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self.file, self.start, self.size, self.at = open(path, "rb"), start, size, 0  # noqa: SIM115
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.size}[whence])
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        self.file.seek(self.start + self.at)
+        count = self.file.readinto(view[: max(0, min(len(view), self.size - self.at))])
+        self.at += count
+        return count
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def _stored(archive: zipfile.ZipFile, member: str, path: Path, size: int) -> _Part | None:
+    """An uncompressed member in its place, its checksum verified; None if it is compressed, or not within the file."""
+    info = archive.getinfo(member)
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        head = file.read(30)
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or len(head) < 30 or head[:4] != b"PK\x03\x04":
+        return None
+    start = info.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    if start + info.file_size > size:
+        return None
+    part, checksum = _Part(path, start, info.file_size), 0
+    while chunk := part.read(2**20):
+        checksum = zlib.crc32(chunk, checksum)
+    if checksum != info.CRC:
+        part.close()
+        raise ConversionError(f"{path}: {member}: its checksum does not match; the file was changed or damaged")
+    return part
 
 
 def _unpack(archive: zipfile.ZipFile, member: str, target: IO[bytes], most: int, name: str) -> None:

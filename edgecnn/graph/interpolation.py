@@ -21,7 +21,7 @@ CUBIC_STEPS = 1024
 def axis_table(attributes: Mapping[str, Any], axis: int, length: int, size: int) -> tuple[Array, Array]:
     """Places and weights for a `resize` node's attributes along the height (0) or the width (1); see below."""
     scale = size / length if attributes["sizes"][axis] else attributes["scales"][axis]
-    names = ("method", "coordinates", "rounding", "cubic_coefficient", "antialias")
+    names = ("method", "coordinates", "rounding", "cubic_coefficient", "exclude_outside", "antialias")
     return interpolation_table(length, size, scale, **{name: attributes[name] for name in names})
 
 
@@ -34,6 +34,7 @@ def interpolation_table(
     coordinates: str,
     rounding: str,
     cubic_coefficient: float,
+    exclude_outside: bool,
     antialias: bool,
 ) -> tuple[Array, Array]:
     """Places and weights along one axis.
@@ -41,7 +42,8 @@ def interpolation_table(
     Args:
         length, size: pixels of the input and of the output.
         scale: output pixels for one input pixel, as the model states it (size / length, but for rounding).
-        method, coordinates, rounding, cubic_coefficient, antialias: as the operator's attributes.
+        method, coordinates, rounding, cubic_coefficient, exclude_outside, antialias: as the operator's attributes.
+            "cubic_table" is TensorFlow's cubic: exclude_outside, with places between pixels rounded to its table.
 
     Returns:
         places (size, taps), integers in 0 .. length - 1, and weights (size, taps), float64.
@@ -63,8 +65,10 @@ def interpolation_table(
         share = centers - first
         places = np.stack([first, first + 1], 1)
         return np.clip(places, 0, length - 1).astype(np.int64), np.stack([1 - share, share], 1)
+    if method == "cubic_table" and not antialias:
+        return _cubic(centers, length, cubic_coefficient, True, CUBIC_STEPS)
     if method == "cubic" and not antialias:
-        return _cubic(centers, length, coordinates, cubic_coefficient)
+        return _cubic(centers, length, cubic_coefficient, exclude_outside, 0)
     return _windowed(centers, length, scale, method, antialias, cubic_coefficient)
 
 
@@ -80,19 +84,20 @@ def _centers(length: int, size: int, scale: float, coordinates: str) -> Array:
     return (places + 0.5) / scale - 0.5
 
 
-def _cubic(centers: Array, length: int, coordinates: str, coefficient: float) -> tuple[Array, Array]:
-    """Keys' cubic convolution (Keys 1981, equation 4): coefficient -0.5 in TensorFlow, -0.75 in PyTorch and ONNX.
+def _cubic(centers: Array, length: int, coefficient: float, exclude: bool, steps: int) -> tuple[Array, Array]:
+    """Keys' cubic convolution (Keys 1981, equation 4): coefficient -0.5 in TensorFlow, -0.75 in PyTorch.
 
-    TensorFlow's half-pixel form rounds the share to its table and leaves out places beyond the ends, the others scaled up.
+    Args:
+        exclude: leave out places beyond the ends, the others scaled up; else the end pixels count again.
+        steps: between two pixels, to which places are rounded; 0 for none.
     """
     first = np.floor(centers)
     share = centers - first
-    tensorflow = coefficient == -0.5 and coordinates == "half_pixel"
-    if tensorflow:
-        share = np.rint(share * CUBIC_STEPS) / CUBIC_STEPS
+    if steps:
+        share = np.rint(share * steps) / steps
     weights = np.stack([_keys(np.abs(share - k), coefficient) for k in (-1, 0, 1, 2)], 1)
     places = first[:, None] + np.arange(-1, 3)
-    if tensorflow:
+    if exclude:
         weights = np.where((places < 0) | (places > length - 1), 0.0, weights)
         weights /= weights.sum(axis=1, keepdims=True)
     return np.clip(places, 0, length - 1).astype(np.int64), weights
@@ -127,6 +132,7 @@ def _windowed(
     kernels: dict[str, tuple[float, Callable[[Array], Array]]] = {
         "linear": (1.0, lambda x: np.maximum(0.0, 1 - x)),
         "cubic": (2.0, lambda x: _keys(x, coefficient)),
+        "cubic_table": (2.0, lambda x: _keys(x, coefficient)),
         "lanczos3": (3.0, _lanczos(3.0)),
         "lanczos5": (5.0, _lanczos(5.0)),
         "gaussian": (1.5, _gaussian),

@@ -224,7 +224,7 @@ _KEEPDIMS = {"keepdims": Attribute("int", maximum=1)}
 MOST_PHASES = 4096
 """Most outputs of a transposed convolution for one input pixel: a stride of 64 in two dimensions."""
 PAD_MODES = ("constant", "reflect", "symmetric", "edge")
-RESIZE_METHODS = ("nearest", "linear", "cubic", "lanczos3", "lanczos5", "gaussian", "mitchell", "area")
+RESIZE_METHODS = ("nearest", "linear", "cubic", "cubic_table", "lanczos3", "lanczos5", "gaussian", "mitchell", "area")
 COORDINATES = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
 ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
@@ -734,6 +734,7 @@ OPERATORS: Mapping[str, Operator] = {
             "coordinates": Attribute("string", choices=COORDINATES),
             "rounding": Attribute("string", choices=ROUNDINGS),
             "cubic_coefficient": Attribute("float"),
+            "exclude_outside": Attribute("int", maximum=1),
             "antialias": Attribute("int", maximum=1),
         },
     ),

@@ -7,6 +7,7 @@ cdef extern from "table.h" nogil:
         EC_GEMM_ROWS
         EC_FUNCTIONS
         EC_BINARIES
+        EC_BINARY_add
         EC_BINARY_multiply
 
     ctypedef void (*ec_activate)(float *, size_t, const float *) noexcept nogil

@@ -123,14 +123,18 @@ cdef void run_groups(const ec_step *step, const ec_context *context, int thread,
     ec_share(a.groups, thread, threads, &first, &last)
     for group in range(first, last):
         start = group * n
-        memset(scale, 0, n * sizeof(float))
+        mean = 0.0
         for row in range(a.x.height):
+            memset(scale, 0, n * sizeof(float))
             a.table.reduce_add(x + row * a.x.row + start, a.x.pixel, a.x.width, scale, n)
-        mean = sum_all(scale, n) / count
-        memset(scale, 0, n * sizeof(float))
+            mean += sum_all(scale, n)
+        mean /= count
+        factor = 0.0
         for row in range(a.x.height):
+            memset(scale, 0, n * sizeof(float))
             a.table.reduce_squares(x + row * a.x.row + start, a.x.pixel, a.x.width, <float>mean, scale, n)
-        factor = 1.0 / sqrt(sum_all(scale, n) / count + a.epsilon)
+            factor += sum_all(scale, n)
+        factor = 1.0 / sqrt(factor / count + a.epsilon)
         for c in range(n):
             scale[c] = <float>factor * a.gamma[start + c]
             shift[c] = a.beta[start + c] - <float>mean * scale[c]

@@ -6,8 +6,11 @@ from libc.math cimport INFINITY
 
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
-from edgecnn.runtime.microkernels cimport EC_BINARY_multiply, ec_reduce, ec_table
+from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_BINARY_multiply, ec_reduce, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+
+
+cdef size_t RUN = 128
 
 
 ctypedef struct reduction_arguments:
@@ -15,6 +18,7 @@ ctypedef struct reduction_arguments:
     ec_view out
     # Each of `outer` blocks is [height, width, channels]; height and width are reduced.
     size_t outer, block, height, width, row, pixel, channels
+    bint sums
     float start, scale
     ec_reduce reduce
     const ec_table *table
@@ -29,7 +33,8 @@ cdef void run_channels(const ec_step *step, const ec_context *context, int threa
     cdef const reduction_arguments *a = <const reduction_arguments *>step.arguments
     cdef const float *x
     cdef float *out
-    cdef size_t first = 0, last = a.outer, block, row, c, low = 0, high = a.channels, lanes = a.table.lanes
+    cdef float *partial = <float *>context.scratch
+    cdef size_t first = 0, last = a.outer, block, row, c, i, n, low = 0, high = a.channels, lanes = a.table.lanes
     if a.outer == 1:
         ec_share((a.channels + lanes - 1) // lanes, thread, threads, &low, &high)
         low = low * lanes
@@ -44,7 +49,18 @@ cdef void run_channels(const ec_step *step, const ec_context *context, int threa
         for c in range(low, high):
             out[c] = a.start
         for row in range(a.height):
-            a.reduce(x + row * a.row + low, a.pixel, a.width, out + low, high - low)
+            if not a.sums or a.height * a.width <= RUN:
+                a.reduce(x + row * a.row + low, a.pixel, a.width, out + low, high - low)
+                continue
+            # A long sum in runs: its error grows with a run's length and their number, not with the product.
+            i = 0
+            while i < a.width:
+                n = min(RUN, a.width - i)
+                for c in range(high - low):
+                    partial[c] = 0.0
+                a.reduce(x + row * a.row + i * a.pixel + low, a.pixel, n, partial, high - low)
+                a.table.binary[EC_BINARY_add](out + low, partial, out + low, high - low)
+                i += n
         if a.scale != 1.0:
             a.table.binary_scalar[EC_BINARY_multiply](out + low, a.scale, out + low, high - low)
 
@@ -94,9 +110,10 @@ def prepare_reduction(placed):
     elif operator == "reduce_min":
         a.reduce, a.start = a.table.reduce_min, INFINITY
     else:
-        a.reduce, a.start = a.table.reduce_add, 0.0
+        a.reduce, a.start, a.sums = a.table.reduce_add, 0.0, True
     step.step.run = run_last_axis if a.channels == 1 and last == len(shape) else run_channels
     step.step.arguments = a
+    step.scratch = 4 * a.channels
     step.step.serial = math.prod(shape) < 16384
     step.kernel = f"{operator} {instruction_set.name}"
     return step

@@ -1,0 +1,266 @@
+"""Every registered function of keras.ops (Keras 3) and of TensorFlow (Keras 2), against Keras."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgecnn
+from edgecnn.converters import to_graph
+from edgecnn.converters.layers import LAYERS
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SHAPE = (8, 6, 4)
+RNG = np.random.default_rng(5)
+KERNEL = RNG.uniform(-1, 1, (3, 3, 4, 5)).astype(np.float32)
+DEPTHWISE = RNG.uniform(-1, 1, (3, 3, 4, 2)).astype(np.float32)
+POINTWISE = RNG.uniform(-1, 1, (1, 1, 8, 5)).astype(np.float32)
+MATRIX = RNG.uniform(-1, 1, (4, 3)).astype(np.float32)
+
+Make = Callable[[Any, Any], Any]
+
+
+def _named(*names: str) -> dict[str, list[Make]]:
+    """Functions of one argument: keras.ops.relu6 for Relu6."""
+    return {name: [lambda o, x, name=name: getattr(o, snake(name))(x)] for name in names}  # type: ignore[misc]
+
+
+def snake(name: str) -> str:
+    """LogSigmoid -> log_sigmoid."""
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
+
+
+KERAS: dict[str, list[Make]] = {
+    **_named("Abs", "Absolute", "Ceil", "Cos", "Exp", "Expm1", "Floor", "Sign", "Sin", "Square", "Tanh", "Erf", "Negative"),
+    **_named("Relu", "Relu6", "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SparsePlus", "Silu", "LogSigmoid"),
+    **_named("HardSigmoid", "HardSilu", "Selu", "TanhShrink", "HardTanh", "Elu", "Celu", "SoftShrink", "HardShrink"),
+    **_named("Squareplus", "LeakyRelu", "Round", "StopGradient", "Copy"),
+    **{name: [lambda o, x, name=name: getattr(o, snake(name))(o.abs(x) + 0.5)] for name in ("Log", "Log1p", "Sqrt", "Rsqrt", "Reciprocal")},
+    "Fabs": [lambda o, x: o.fabs(x)],
+    "ConvertToTensor": [lambda o, x: o.convert_to_tensor(x) * 2],
+    "Cast": [lambda o, x: o.cast(x, "float16")],
+    "Elu": [lambda o, x: o.elu(x, alpha=0.5)],
+    "Celu": [lambda o, x: o.celu(x, alpha=0.5)],
+    "SoftShrink": [lambda o, x: o.soft_shrink(x, threshold=0.25)],
+    "Threshold": [lambda o, x: o.threshold(x, 0.25, -1.0)],
+    "Clip": [lambda o, x: o.clip(x, -0.5, 0.25)],
+    "Gelu": [lambda o, x: o.gelu(x), lambda o, x: o.gelu(x, approximate=False)],
+    "Softmax": [lambda o, x: o.softmax(x), lambda o, x: o.softmax(x, axis=1)],
+    "LogSoftmax": [lambda o, x: o.log_softmax(x), lambda o, x: o.log_softmax(x, axis=2)],
+    "Sparsemax": [lambda o, x: o.sparsemax(x), lambda o, x: o.sparsemax(x, axis=1)],
+    "Glu": [lambda o, x: o.glu(x), lambda o, x: o.glu(x, axis=1)],
+    "Add": [lambda o, x: x + 1.5, lambda o, x: 2 + x, lambda o, x: x + x, lambda o, x: o.add(x, np.arange(4.0, dtype="f"))],
+    "Subtract": [lambda o, x: x - 1.5, lambda o, x: 1.5 - x, lambda o, x: x - o.relu(x)],
+    "Multiply": [lambda o, x: x * 1.5, lambda o, x: 3 * x, lambda o, x: x * o.mean(x, axis=[1, 2], keepdims=True)],
+    "Divide": [lambda o, x: o.divide(x, 4.0), lambda o, x: o.divide(x, 1 + o.abs(x))],
+    "TrueDivide": [lambda o, x: x / 3.0, lambda o, x: 2.0 / (1.5 + o.abs(x))],
+    "Maximum": [lambda o, x: o.maximum(x, 0.25), lambda o, x: o.maximum(x, o.flip(x, 1))],
+    "Fmax": [lambda o, x: o.fmax(x, 0.25)],
+    "Minimum": [lambda o, x: o.minimum(x, 0.25)],
+    "Fmin": [lambda o, x: o.fmin(x, 0.25)],
+    "Power": [lambda o, x: o.power(o.abs(x) + 0.5, 2.5), lambda o, x: o.abs(x) ** 0.5],
+    "Mean": [lambda o, x: o.mean(x, axis=[1, 2]), lambda o, x: o.mean(x, axis=-1, keepdims=True)],
+    "Sum": [lambda o, x: o.sum(x, axis=2), lambda o, x: o.sum(x, axis=[1, 3])],
+    "Max": [lambda o, x: o.max(x, axis=[2, 3]), lambda o, x: o.max(x, axis=(1, 2, 3), keepdims=True)],
+    "Min": [lambda o, x: o.min(x, axis=1)],
+    "Amax": [lambda o, x: o.amax(x, axis=1)],
+    "Amin": [lambda o, x: o.amin(x, axis=[1, 2], keepdims=True)],
+    "Average": [lambda o, x: o.average(x, axis=1)],
+    "Var": [lambda o, x: o.var(x, axis=[1, 2]), lambda o, x: o.var(x, axis=-1, keepdims=True)],
+    "Std": [lambda o, x: o.std(x, axis=[1, 2])],
+    "Moments": [lambda o, x: o.concatenate(list(o.moments(x, axes=[1, 2])), axis=-1)],
+    "Concatenate": [lambda o, x: o.concatenate([x, x * 2], axis=-1), lambda o, x: o.concatenate([x, x], axis=1)],
+    "Stack": [lambda o, x: o.stack([x, x * 2], axis=1), lambda o, x: o.stack([x, x * 2], axis=-1)],
+    "ExpandDims": [lambda o, x: o.expand_dims(x, 1), lambda o, x: o.expand_dims(x, -1)],
+    "Squeeze": [lambda o, x: o.squeeze(o.mean(x, axis=[1, 2], keepdims=True), axis=1)],
+    "Reshape": [lambda o, x: o.reshape(x, (-1, 48, 4)), lambda o, x: o.reshape(x, (-1, 192))],
+    "Transpose": [lambda o, x: o.transpose(x, (0, 3, 1, 2))],
+    "Moveaxis": [lambda o, x: o.moveaxis(x, 1, -1), lambda o, x: o.moveaxis(x, (1, 2), (3, 1))],
+    "Swapaxes": [lambda o, x: o.swapaxes(x, 1, 3)],
+    "GetItem": [
+        lambda o, x: x[:, 1:5, ::2],
+        lambda o, x: x[:, 2],
+        lambda o, x: x[..., -1],
+        lambda o, x: x[:, None, :, 1:, 0],
+        lambda o, x: x[:, ::-1, -3:-1],
+        lambda o, x: x[:, :, :, None, 1],
+    ],
+    "Split": [
+        lambda o, x: o.concatenate(o.split(x, 2, axis=-1)[::-1], axis=-1),
+        lambda o, x: o.split(x, [2, 5], axis=1)[1],
+    ],
+    "Unstack": [lambda o, x: o.unstack(x, axis=3)[2]],
+    "Pad": [
+        lambda o, x: o.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]]),
+        lambda o, x: o.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect"),
+        lambda o, x: o.pad(x, [[0, 0], [1, 1], [2, 0], [0, 0]], mode="symmetric"),
+        lambda o, x: o.pad(x, [[0, 0], [1, 0], [0, 0], [1, 1]], constant_values=2.0),
+    ],
+    "Flip": [lambda o, x: o.flip(x, axis=2), lambda o, x: o.flip(x, axis=(1, 3))],
+    "Tile": [lambda o, x: o.tile(x, [1, 2, 1, 3])],
+    "Repeat": [lambda o, x: o.repeat(x, 2, axis=1), lambda o, x: o.repeat(x, 3, axis=-1)],
+    "BroadcastTo": [],  # its shape holds the batch, which Keras cannot leave open
+    "Matmul": [lambda o, x: o.matmul(x, MATRIX), lambda o, x: o.matmul(o.swapaxes(x, 2, 3), x)],
+    "Dot": [lambda o, x: o.dot(x, MATRIX)],
+    "MaxPool": [lambda o, x: o.max_pool(x, 2), lambda o, x: o.max_pool(x, (3, 2), strides=2, padding="same")],
+    "AveragePool": [lambda o, x: o.average_pool(x, 2, strides=1, padding="same")],
+    "Conv": [lambda o, x: o.conv(x, KERNEL, strides=2, padding="same"), lambda o, x: o.conv(x, KERNEL)],
+    "DepthwiseConv": [lambda o, x: o.depthwise_conv(x, DEPTHWISE, padding="same")],
+    "SeparableConv": [lambda o, x: o.separable_conv(x, DEPTHWISE, POINTWISE)],
+    "ConvTranspose": [],  # Keras 3.15 fails to call it with a constant kernel
+    "Normalize": [lambda o, x: o.normalize(x, axis=-1)],
+    "Resize": [
+        lambda o, x: o.image.resize(x, (4, 9)),
+        lambda o, x: o.image.resize(x, (5, 5), interpolation="nearest"),
+        lambda o, x: o.image.resize(x, (12, 7), interpolation="bicubic", antialias=True),
+    ],
+    "SpaceToDepth": [lambda o, x: o.space_to_depth(x, 2)],
+    "DepthToSpace": [lambda o, x: o.depth_to_space(x, 2)],
+}  # fmt: skip
+
+
+def tensorflow() -> dict[str, list[Make]]:
+    """The same for TensorFlow's functions in tf-keras."""
+    positive: Make = lambda t, x: t.abs(x) + 0.5  # noqa: E731
+    one = {
+        "math.abs": "abs", "math.ceil": "math.ceil", "math.cos": "cos", "math.erf": "math.erf", "math.exp": "exp",
+        "math.expm1": "math.expm1", "math.floor": "floor", "math.sign": "sign", "math.sin": "sin",
+        "math.square": "square", "math.tanh": "tanh", "nn.tanh": "nn.tanh", "math.negative": "negative",
+        "math.round": "math.round", "round": "round", "nn.relu": "nn.relu", "nn.relu6": "nn.relu6",
+        "nn.sigmoid": "nn.sigmoid", "math.sigmoid": "sigmoid", "nn.softplus": "nn.softplus",
+        "math.softplus": "math.softplus", "nn.softsign": "nn.softsign", "nn.silu": "nn.silu", "nn.swish": "nn.swish",
+        "nn.selu": "nn.selu", "nn.elu": "nn.elu", "nn.leaky_relu": "nn.leaky_relu", "nn.softmax": "nn.softmax",
+        "nn.log_softmax": "nn.log_softmax", "nn.gelu": "nn.gelu", "stop_gradient": "stop_gradient",
+        "identity": "identity", "convert_to_tensor": "convert_to_tensor",
+    }  # fmt: skip
+
+    def call(path: str, prepare: Make | None = None) -> Make:
+        def make(t: Any, x: Any) -> Any:
+            function = t
+            for part in path.split("."):
+                function = getattr(function, part)
+            return function(prepare(t, x) if prepare else x)
+
+        return make
+
+    table: dict[str, list[Make]] = {name: [call(path)] for name, path in one.items()}
+    for name in ("math.log", "math.log1p", "math.sqrt", "math.rsqrt", "math.reciprocal"):
+        table[name] = [call(name, positive)]
+    return {
+        **table,
+        "__operators__.add": [lambda t, x: x + 2.0, lambda t, x: 2.0 + x],
+        "math.add": [lambda t, x: t.math.add(x, x)],
+        "add": [lambda t, x: t.add(x, 1.0)],
+        "nn.bias_add": [lambda t, x: t.nn.bias_add(x, np.arange(4, dtype="f"))],
+        "math.subtract": [lambda t, x: x - 1.5, lambda t, x: 1.5 - x],
+        "subtract": [lambda t, x: t.subtract(x, 1.0)],
+        "math.multiply": [lambda t, x: 2.0 * x, lambda t, x: x * t.reduce_mean(x, [1, 2], keepdims=True)],
+        "multiply": [lambda t, x: t.multiply(x, 2.0)],
+        "math.truediv": [lambda t, x: x / 3.0, lambda t, x: 1.0 / (x + 5.0)],
+        "math.divide": [lambda t, x: t.math.divide(x, 4.0)],
+        "divide": [lambda t, x: t.divide(x, 4.0)],
+        "math.maximum": [lambda t, x: t.maximum(x, 0.25)],
+        "maximum": [lambda t, x: t.maximum(0.25, x)],
+        "math.minimum": [lambda t, x: t.minimum(x, 0.25)],
+        "minimum": [lambda t, x: t.minimum(0.25, x)],
+        "math.pow": [lambda t, x: t.pow(t.abs(x) + 0.5, 1.5)],
+        "clip_by_value": [lambda t, x: t.clip_by_value(x, -0.5, 0.25)],
+        "cast": [lambda t, x: t.cast(x, "float16")],
+        "math.reduce_mean": [lambda t, x: t.reduce_mean(x, [1, 2]), lambda t, x: t.reduce_mean(x, -1, keepdims=True)],
+        "math.reduce_sum": [lambda t, x: t.reduce_sum(x, [1, 3])],
+        "math.reduce_max": [lambda t, x: t.reduce_max(x, 2)],
+        "math.reduce_min": [lambda t, x: t.reduce_min(x, 1, keepdims=True)],
+        "math.reduce_variance": [lambda t, x: t.math.reduce_variance(x, [1, 2])],
+        "math.reduce_std": [lambda t, x: t.math.reduce_std(x, [1, 2], keepdims=True)],
+        "concat": [lambda t, x: t.concat([x, x * 2.0], -1)],
+        "stack": [lambda t, x: t.stack([x, x * 2.0], 1)],
+        "expand_dims": [lambda t, x: t.expand_dims(x, 1)],
+        "squeeze": [lambda t, x: t.squeeze(t.reduce_mean(x, [1, 2], keepdims=True), [1, 2])],
+        "compat.v1.squeeze": [lambda t, x: t.compat.v1.squeeze(t.reduce_mean(x, [1], keepdims=True), [1])],
+        "reshape": [lambda t, x: t.reshape(x, [-1, 48, 4])],
+        "transpose": [lambda t, x: t.transpose(x, [0, 3, 1, 2])],
+        "compat.v1.transpose": [lambda t, x: t.compat.v1.transpose(x, [0, 2, 1, 3])],
+        "__operators__.getitem": [lambda t, x: x[:, 1:5, ::2], lambda t, x: x[:, 2], lambda t, x: x[:, :, :, -1]],
+        "split": [lambda t, x: t.split(x, 2, axis=-1)[1], lambda t, x: t.split(x, [3, 5], axis=1)[1]],
+        "unstack": [lambda t, x: t.unstack(x, axis=3)[2]],
+        "pad": [lambda t, x: t.pad(x, [[0, 0], [1, 1], [1, 0], [0, 0]], "REFLECT")],
+        "compat.v1.pad": [lambda t, x: t.compat.v1.pad(x, [[0, 0], [1, 1], [1, 0], [0, 0]])],
+        "reverse": [lambda t, x: t.reverse(x, [2])],
+        "tile": [lambda t, x: t.tile(x, [1, 2, 1, 1])],
+        "repeat": [lambda t, x: t.repeat(x, 2, axis=2)],
+        "broadcast_to": [],  # its shape holds the batch, which Keras 2 cannot leave open
+        "linalg.matmul": [lambda t, x: t.linalg.matmul(x, x, transpose_b=True)],
+        "image.resize": [
+            lambda t, x: t.image.resize(x, (5, 9)),
+            lambda t, x: t.image.resize(x, (5, 9), method="nearest"),
+        ],
+        "nn.space_to_depth": [lambda t, x: t.nn.space_to_depth(x, 2)],
+        "nn.depth_to_space": [lambda t, x: t.nn.depth_to_space(x, 2)],
+        "compat.v1.nn.space_to_depth": [lambda t, x: t.compat.v1.space_to_depth(x, 2)],
+        "compat.v1.nn.depth_to_space": [lambda t, x: t.compat.v1.depth_to_space(x, 2)],
+    }
+
+
+REFUSED = {"Ravel"}
+
+
+def test_every_registered_function_is_tested() -> None:
+    assert {n.removeprefix("ops.") for n in LAYERS if n.startswith("ops.")} == KERAS.keys() | REFUSED
+    assert {n.removeprefix("tf.") for n in LAYERS if n.startswith("tf.")} == tensorflow().keys()
+
+
+def assert_agrees(keras: Any, namespace: Any, makes: list[Make], folder: Path) -> None:
+    for make in makes:
+        given = keras.layers.Input(SHAPE)
+        y = make(namespace, given)
+        model = keras.Model(given, y if y is not given else keras.layers.Activation("linear")(y))
+        model.save(folder / "model.keras")
+        x = np.random.default_rng(1).uniform(-2, 2, (3, *SHAPE)).astype(np.float32)
+        expected = np.asarray(model(x, training=False), np.float32)
+        tolerance = 1e-3 if "float16" in str(model.output.dtype) else 2e-5
+        for source in (model, folder / "model.keras"):
+            got = edgecnn.load(to_graph(source))(x)
+            assert got.shape == expected.shape
+            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", sorted(KERAS))
+def test_function_of_keras(name: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    if snake(name) != "get_item" and not any(hasattr(m, snake(name)) for m in (keras.ops, keras.ops.image)):
+        pytest.skip(f"this Keras has no {name}")
+    assert_agrees(keras, keras.ops, KERAS[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(tensorflow()))
+def test_function_of_tensorflow_in_keras_2(name: str, tmp_path: Path) -> None:
+    tf, keras = pytest.importorskip("tensorflow"), pytest.importorskip("tf_keras")
+    assert_agrees(keras, tf, tensorflow()[name], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda o, x: o.mean(x), "all axes"),
+        (lambda o, x: o.sum(x, axis=0, keepdims=True), "batch"),
+        (lambda o, x: o.transpose(x, (1, 0, 2, 3)), "batch"),
+        (lambda o, x: x[1:, :], "batch"),
+        (lambda o, x: o.reshape(x, (1, -1)), "images"),
+        (lambda o, x: o.flip(x, axis=0), "batch"),
+        (lambda o, x: o.argmax(x, axis=-1), "Argmax"),
+        (lambda o, x: o.cast(x, "int32"), "int32"),
+    ],
+)
+def test_what_mixes_images_or_leaves_floats_is_refused(make: Make, words: str) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.layers.Input(SHAPE)
+    with pytest.raises(edgecnn.UnsupportedLayerError, match=words):
+        to_graph(keras.Model(given, make(keras.ops, given)))
