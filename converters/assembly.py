@@ -7,6 +7,7 @@ has the same weights, once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor
 MOST_CALLS = 100_000
 """Layers, each counted as often as it is called: models inside models may multiply beyond any network."""
 
-Outputs = Mapping[TensorReference, Tensor | None]
-"""The tensor of every output, None where a layer before it cannot be converted."""
+Value = Tensor | np.ndarray[Any, Any] | None
+Outputs = Mapping[TensorReference, Value]
+"""The tensor of every output; an array where it does not depend on any input (ONNX models compute shapes so); None where a
+layer before it cannot be converted."""
 
 
 def assemble(description: ModelDescription) -> Graph:
@@ -75,18 +78,21 @@ class _Assembler:
 
     def _port(self, outputs: Outputs, reference: TensorReference) -> str:
         tensor = self._output(self.description, outputs, reference)
-        assert tensor is not None  # there is no item
+        if not isinstance(tensor, Tensor):
+            raise ConversionError(f"{self.description.source}: the output of {reference.layer!r} depends on no input")
         return tensor.name
 
-    def _output(self, model: ModelDescription, outputs: Outputs, reference: TensorReference) -> Tensor | None:
+    def _output(self, model: ModelDescription, outputs: Outputs, reference: TensorReference) -> Value:
         if reference not in outputs:
+            if outputs.get(replace(reference, index=0), self) is None:
+                return None  # a layer that cannot be converted has no outputs at all
             raise ConversionError(
                 f"{model.source}: output {reference.index} of call {reference.call} of layer {reference.layer!r} is not in "
                 f"the file; the file is damaged"
             )
         return outputs[reference]
 
-    def _model(self, model: ModelDescription, path: str, scope: str, given: Sequence[Tensor | None] | None) -> Outputs:
+    def _model(self, model: ModelDescription, path: str, scope: str, given: Sequence[Value] | None) -> Outputs:
         """All outputs of a model's layers.
 
         Args:
@@ -99,7 +105,7 @@ class _Assembler:
         if self.calls > MOST_CALLS:
             raise ConversionError(f"{model.source}: more than {MOST_CALLS} calls of layers; the file is damaged")
         self._check_references(model, waiting)
-        outputs: dict[TensorReference, Tensor | None] = {}
+        outputs: dict[TensorReference, Value] = {}
         if given is not None:
             outputs.update({reference: x for (_, reference), x in zip(model.inputs, given, strict=True)})
         while waiting:
@@ -138,7 +144,7 @@ class _Assembler:
         path: str,
         scope: str,
         outputs: Outputs,
-    ) -> list[Tensor | None]:
+    ) -> list[Value]:
         """The outputs of one call of a layer."""
         here = f"{path}{layer.path}"
         try:
@@ -153,7 +159,7 @@ class _Assembler:
             _check_arguments(layer, call)
 
             def tensor(leaf: Any) -> Any:
-                return outputs[leaf] if isinstance(leaf, TensorReference) else leaf
+                return self._output(model, outputs, leaf) if isinstance(leaf, TensorReference) else leaf
 
             seen = Layer(
                 here,
@@ -165,18 +171,23 @@ class _Assembler:
                 {name: replaced(value, tensor) for name, value in call.keywords.items() if name != "mask"},
                 layer.inner,
             )
-            tensors = [x for x in inputs if x is not None]
-            if len(tensors) < len(inputs):
+            tensors = [x for x in inputs if isinstance(x, Tensor)]
+            if any(x is None for x in inputs):
                 check_configuration(seen)
                 return [None]
             build = Builder()
             result = function(seen, build, tensors)
             node = f"{scope}{layer.path}" if number == 0 else f"{scope}{layer.path}:{number}"
-            return self._accept(build.drafts, [result] if isinstance(result, Tensor) else result, node, here)
+            results = list(result) if isinstance(result, list | tuple) else [result]
+            return self._accept(build.drafts, results, node, here)
         except Unsupported as problem:
             self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
             return [None]
         except GraphError as error:
+            if model.keras == (0, 0):  # no weights stored apart from the model, which might belong to another
+                problem = Unsupported(str(error), "change it where the model is made")
+                self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
+                return [None]
             raise ConversionError(
                 f"{model.source}: layer {here!r} ({layer.class_name}): {error}; the file is damaged, or its weights belong "
                 f"to another model"
@@ -196,7 +207,7 @@ class _Assembler:
         here: str,
         scope: str,
         outputs: Outputs,
-    ) -> list[Tensor | None]:
+    ) -> list[Value]:
         """The outputs of a model that is called as a layer."""
         first = call.arguments[0] if call.arguments else None
         references = list(call.inputs)
@@ -213,15 +224,15 @@ class _Assembler:
         names = model.outputs if model.output_structure != "dict" else sorted(model.outputs)
         return [self._output(model, found, reference) for _, reference in names]
 
-    def _accept(self, drafts: Sequence[Draft], results: Sequence[Tensor], name: str, path: str) -> list[Tensor | None]:
+    def _accept(self, drafts: Sequence[Draft], results: Sequence[Value], name: str, path: str) -> list[Value]:
         """Nodes for a layer's drafts. The one that gives the first output is called like the layer, the others like it and
         their operator; constants like their node's layer and role, so that a second call finds them."""
         made = {id(draft.output) for draft in drafts}
         taken: set[int] = set()
         final: list[Draft] = list(drafts)
-        outputs: list[Tensor] = []
+        outputs: list[Value] = []
         for result in results:
-            if id(result) not in made or id(result) in taken:
+            if isinstance(result, Tensor) and (id(result) not in made or id(result) in taken):
                 copy = Draft("identity", (result,), {}, Tensor("<copy>", result.shape))
                 final.append(copy)
                 result = copy.output
@@ -244,7 +255,7 @@ class _Assembler:
             self.nodes.append(
                 Node(draft.operator, tensor.name, tuple(inputs), (tensor.name,), draft.attributes, (path,))
             )
-        return [names[id(output)] for output in outputs]
+        return [names[id(output)] if isinstance(output, Tensor) else output for output in outputs]
 
     def _add_tensor(self, name: str, shape: tuple[int | None, ...]) -> Tensor:
         wanted, number = name, 2

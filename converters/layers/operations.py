@@ -597,11 +597,12 @@ def convert_resize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Te
     return convert_resizing(Layer(layer.path, "Resizing", config, layer.keras, layer.weights), build, [tensor(layer)])  # type: ignore[return-value]
 
 
-def space_to_depth(build: Builder, x: Tensor, block: int) -> Tensor:
-    """Blocks of pixels to channels: TensorFlow's order, a block's pixels before the channels."""
+def space_to_depth(build: Builder, x: Tensor, block: int, channels_first_order: bool = False) -> Tensor:
+    """Blocks of pixels to channels: TensorFlow's order, a block's pixels before the channels, or the other (see below)."""
     height, width, channels = _whole(x)
     cut = build.reshape(x, height // block, block, width // block, block, channels)
-    return build.reshape(build.transpose(cut, 1, 3, 2, 4, 5), height // block, width // block, block * block * channels)
+    order = (1, 3, 5, 2, 4) if channels_first_order else (1, 3, 2, 4, 5)
+    return build.reshape(build.transpose(cut, *order), height // block, width // block, block * block * channels)
 
 
 def depth_to_space(build: Builder, x: Tensor, block: int, channels_first_order: bool = False) -> Tensor:

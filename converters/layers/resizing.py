@@ -37,7 +37,7 @@ def interpolation(name: str) -> dict[str, Any]:
         raise Unsupported(f"the interpolation {name!r} is not supported", f"use one of {', '.join(METHODS)}")
     # TensorFlow's nearest neighbour is the one in which the centre of an output pixel lies.
     rounding = "round_prefer_ceil" if name == "nearest" else "floor"
-    return {"method": METHODS[name], "coordinates": "half_pixel", "rounding": rounding, "cubic_coefficient": -0.5}
+    return {"method": METHODS[name], "coordinates": "half_pixel", "rounding": rounding, "exclude_outside": 1}
 
 
 @layer("UpSampling1D")

@@ -105,7 +105,9 @@ def _moved(graph: Graph, node: Node, order: tuple[int, ...]) -> Patch | None:
         found = _reshaped(graph, node, order)
         if found is None:
             return None
-        attributes["shape"], after = found
+        attributes["shape"], after, inner = found
+        if inner != tuple(range(rank)):
+            return None if inner == order else _around_reshape(graph, node, inner, attributes["shape"], after)
     else:
         return None
     inputs, added, tensors, constants = _operands(graph, node, order)
@@ -167,23 +169,48 @@ def _operands(
     return inputs, added, tensors, constants
 
 
-def _reshaped(graph: Graph, node: Node, order: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """A reshape's target before the transposition, and the transposition behind it: where each of its parts (axes that
-    become others of the same number of values) takes axes that were neighbours before."""
+def _reshaped(
+    graph: Graph, node: Node, order: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
+    """A reshape's target before the transposition, the transposition behind it, and the one that must stay before it.
+
+    Each part of the reshape (axes that become others of the same number of values) takes axes as the transposition has put
+    them. Where these were neighbours in that order anyhow, nothing stays before it. Else what brings them together stays: the
+    shuffling of channels in groups, of which the moving of channels to the front is no part.
+    """
     sizes, target = graph.shape(node.inputs[0])[1:], graph.shape(node.output)[1:]
     if None in sizes or None in target:
         return None
     parts = _parts(list(sizes), list(target))  # type: ignore[arg-type]
     sources = [[order[axis] for axis in axes] for axes, _ in parts]
-    if any(not source or source != list(range(source[0], source[0] + len(source))) for source in sources):
+    if not all(sources):
         return None
-    before = sorted(range(len(parts)), key=lambda part: sources[part][0])
+    before = sorted(range(len(parts)), key=lambda part: min(sources[part]))
     places: dict[int, list[int]] = {}
     new: list[int] = []
     for part in before:
         places[part] = list(range(len(new) + 1, len(new) + 1 + len(parts[part][1])))
         new += parts[part][1]
-    return tuple(new), (0, *(place for part in range(len(parts)) for place in places[part]))
+    after = (0, *(place for part in range(len(parts)) for place in places[part]))
+    return tuple(new), after, (0, *(axis for part in before for axis in sources[part]))
+
+
+def _around_reshape(
+    graph: Graph, node: Node, inner: tuple[int, ...], target: tuple[int, ...], after: tuple[int, ...]
+) -> Patch:
+    """transpose -> reshape as inner transpose -> reshape -> transpose."""
+    source = graph.producers[node.inputs[0]].inputs[0]
+    first, second = fresh_name(graph, f"{node.name}/shuffled"), fresh_name(graph, f"{node.name}/transposed")
+    shape = tuple(graph.shape(source)[axis] for axis in inner)
+    return Patch(
+        (node.name,),
+        (
+            Node("transpose", first, (source,), (first,), {"permutation": inner[1:]}, node.layers),
+            replace(node, inputs=(first,), outputs=(second,), attributes={"shape": target}),
+            Node("transpose", f"{second} back", (second,), node.outputs, {"permutation": after[1:]}, node.layers),
+        ),
+        tensors=(Tensor(first, shape), Tensor(second, (None, *target))),
+    )
 
 
 def _parts(sizes: list[int], target: list[int]) -> list[tuple[list[int], list[int]]]:

@@ -3,6 +3,7 @@
 keras_h5.py    .h5, .hdf5: written by Keras 2, tf-keras and Keras 3
 keras_zip.py   .keras: the zip that Keras 3 and tf-keras write
 keras_live.py  a model object
+onnx.py        .onnx: what PyTorch and others export
 configuration.py  Keras' JSON configuration, which all three share
 hdf5.py        reading arrays from HDF5 files of strangers
 """
@@ -19,7 +20,6 @@ from edgecnn.errors import ConversionError
 
 _OTHERS = {
     ".tflite": "a LiteRT model",
-    ".onnx": "an ONNX model",
     ".pb": "a TensorFlow graph",
     ".pt": "a PyTorch checkpoint",
     ".pth": "a PyTorch checkpoint",
@@ -32,10 +32,10 @@ def open_source(model: Any) -> AbstractContextManager[ModelDescription]:
     """The description of a model, whatever it comes as; weights are read while the context is open.
 
     Args:
-        model: path of an .h5, .hdf5 or .keras file, or a Keras model.
+        model: path of an .h5, .hdf5, .keras or .onnx file, or a Keras model.
 
     Raises:
-        ConversionError: no such file, no Keras model, damaged, or unsafe.
+        ConversionError: no such file, no model, damaged, or unsafe.
     """
     from edgecnn.converters.sources import keras_h5, keras_live, keras_zip
 
@@ -60,6 +60,10 @@ def open_source(model: Any) -> AbstractContextManager[ModelDescription]:
         return keras_h5.describe(path)
     if not start:
         raise ConversionError(f"{path}: is empty; save the model again")
+    if path.suffix.lower() == ".onnx":  # these have no magic number
+        from edgecnn.converters.sources import onnx
+
+        return onnx.describe(path)
     what = _OTHERS.get(path.suffix.lower())
     found = f"it is {what}" if what else f"it starts with {start!r}"
     raise ConversionError(f"{path}: neither an HDF5 nor a .keras file ({found}); wanted what Keras' model.save writes")

@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
         )
     source = Path(arguments.model)
     if not source.name:
-        raise InputError(f"{arguments.model!r}: wanted a Keras model's file (.h5, .hdf5 or .keras)")
+        raise InputError(f"{arguments.model!r}: wanted a model's file (.h5, .hdf5, .keras or .onnx)")
     output = Path(arguments.output) if arguments.output else source.with_suffix(".ecnn")
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: output and model are the same file; name another one with -o")

@@ -69,19 +69,24 @@ def interpolation_table(
         return _cubic(centers, length, cubic_coefficient, True, CUBIC_STEPS)
     if method == "cubic" and not antialias:
         return _cubic(centers, length, cubic_coefficient, exclude_outside, 0)
-    return _windowed(centers, length, scale, method, antialias, cubic_coefficient)
+    stretch = max(1.0, 1.0 / scale) if antialias else 1.0
+    return _windowed(centers, length, stretch, method, exclude_outside, cubic_coefficient)
 
 
 def _centers(length: int, size: int, scale: float, coordinates: str) -> Array:
     """Where in the input each output pixel lies."""
     places = np.arange(size, dtype=np.float64)
     if coordinates == "align_corners":
-        return places * ((length - 1) / (size - 1) if size > 1 else 0.0)
+        # ONNX takes the size that the scale asks for, whole or not; where a size is given, both are the same.
+        return places * ((length - 1) / (length * scale - 1) if size > 1 else 0.0)
     if coordinates == "asymmetric":
         return places / scale
     if coordinates == "pytorch_half_pixel" and size == 1:
         return np.zeros(1)
-    return (places + 0.5) / scale - 0.5
+    centers = (places + 0.5) / scale - 0.5
+    if coordinates == "half_pixel_symmetric":  # what a rounded size leaves over is shared by both ends
+        centers += length / 2 * (1 - size / (length * scale))
+    return centers
 
 
 def _cubic(centers: Array, length: int, coefficient: float, exclude: bool, steps: int) -> tuple[Array, Array]:
@@ -125,10 +130,10 @@ def _gaussian(x: Array) -> Array:
 
 
 def _windowed(
-    centers: Array, length: int, scale: float, method: str, antialias: bool, coefficient: float
+    centers: Array, length: int, stretch: float, method: str, exclude: bool, coefficient: float
 ) -> tuple[Array, Array]:
-    """A kernel function around each centre, stretched where an image shrinks and antialias asks for it; the weights of
-    places inside the image add up to one."""
+    """A kernel function around each centre, stretched where an image shrinks and antialias asks for it. All weights add up to
+    one, or, where places outside are excluded, those of the places inside the image."""
     kernels: dict[str, tuple[float, Callable[[Array], Array]]] = {
         "linear": (1.0, lambda x: np.maximum(0.0, 1 - x)),
         "cubic": (2.0, lambda x: _keys(x, coefficient)),
@@ -139,13 +144,15 @@ def _windowed(
         "mitchell": (2.0, _mitchell),
     }
     radius, function = kernels[method]
-    stretch = max(1.0, 1.0 / scale) if antialias else 1.0
-    taps = min(length, 2 * math.ceil(radius * stretch) + 1)
-    first = np.clip(np.ceil(centers - radius * stretch), 0, max(0, length - taps)).astype(np.int64)
-    places = first[:, None] + np.arange(taps)
+    taps = 2 * math.ceil(radius * stretch) + 1
+    first = np.ceil(centers - radius * stretch)
+    if exclude:
+        taps = min(length, taps)
+        first = np.clip(first, 0, length - taps)
+    places = first.astype(np.int64)[:, None] + np.arange(taps)
     weights = function(np.abs(places - centers[:, None]) / stretch)
     total = weights.sum(axis=1, keepdims=True)
-    return places, weights / np.where(total == 0, 1.0, total)
+    return np.clip(places, 0, length - 1), weights / np.where(total == 0, 1.0, total)
 
 
 def _area(length: int, size: int) -> tuple[Array, Array]:

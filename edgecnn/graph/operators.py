@@ -225,7 +225,7 @@ MOST_PHASES = 4096
 """Most outputs of a transposed convolution for one input pixel: a stride of 64 in two dimensions."""
 PAD_MODES = ("constant", "reflect", "symmetric", "edge")
 RESIZE_METHODS = ("nearest", "linear", "cubic", "cubic_table", "lanczos3", "lanczos5", "gaussian", "mitchell", "area")
-COORDINATES = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
+COORDINATES = ("half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric", "pytorch_half_pixel")
 ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
 

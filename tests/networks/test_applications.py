@@ -74,12 +74,18 @@ def calibrate(model: Any, photo: np.ndarray, seed: int) -> None:
 
     rng = np.random.default_rng(seed)
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    position = {id(layer): index for index, layer in enumerate(model.layers)}
     added = set()
     for layer in model.layers:
         if isinstance(layer, keras.layers.Add):
             before = [tensor._keras_history.operation for tensor in layer.input]
-            before = [b.input._keras_history.operation if isinstance(b, keras.layers.Dropout) else b for b in before]
-            added.update(id(b) for b in before)
+            last = max(before, key=lambda operation: position.get(id(operation), -1))
+            while isinstance(last, keras.layers.Dropout | keras.layers.Multiply):
+                given = last.input if isinstance(last.input, list) else [last.input]
+                last = given[0]._keras_history.operation
+            added.add(id(last))
+            if isinstance(last, keras.layers.Conv2D):  # of networks that normalise before they convolve
+                last.kernel.assign(0.2 * last.kernel)
     for layer in layers:
         if layer.gamma is not None:
             size = 0.06 if id(layer) in added else 0.3

@@ -1,0 +1,875 @@
+"""ONNX operators: one function each. Tensors are channels first; what is built here is channels last between two
+transpositions, which passes/sink_transposes.py takes away again.
+
+Arguments are tensors or constants (arrays). What is computed from constants and shapes alone is computed here: exporters put
+such arithmetic around every reshape. A shape's unknown sizes, the batch first of all, are marked by numbers that no
+arithmetic keeps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgecnn.converters.builder import Builder, known
+from edgecnn.converters.layers.activation import Function
+from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
+from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported, axis_of
+from edgecnn.graph import Tensor
+from edgecnn.graph.operators import LIMIT
+
+BATCH = -(10**12)
+"""Stands in a constant shape for the number of images."""
+UNKNOWN = -(10**12) - 1
+"""For another size that is known at the call only."""
+MOST_FOLDED = 2**28
+"""Values of a constant that is computed here."""
+
+Value = Tensor | Array
+OperatorFunction = Callable[["Call", Builder], Any]
+
+
+class Call:
+    """One node: its inputs and attributes."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.inputs: list[Value | None] = list(layer.arguments)
+        self.opset = int(layer.config["opset"])
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An attribute."""
+        value = self.layer.config.get(name)
+        return default if value is None else value
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def value(self, index: int) -> Value | None:
+        """An input, None where it is absent."""
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def tensor(self, index: int = 0) -> Tensor:
+        """An input that must be computed."""
+        value = self.value(index)
+        if not isinstance(value, Tensor):
+            raise Unsupported(f"its input {index} is a constant", "compute it from the model's inputs")
+        return value
+
+    def constant(self, index: int, what: str) -> Array | None:
+        """An input that must be constant, None where it is absent."""
+        value = self.value(index)
+        if isinstance(value, Tensor):
+            raise Unsupported(f"its {what} are computed", f"export the model with constant {what}")
+        return value
+
+    def numbers(self, attribute: str, index: int) -> list[int] | None:
+        """Whole numbers from an attribute, or, in later opsets, from an input; None where both are absent."""
+        given = self.get(attribute)
+        if given is None:
+            given = self.constant(index, attribute)
+        if given is None:
+            return None
+        return [int(v) for v in np.asarray(given).reshape(-1)]
+
+
+def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
+    """Registers a function for ONNX operators. Where all inputs are constants, so is the output."""
+
+    def enter(function: OperatorFunction) -> OperatorFunction:
+        def convert(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Any:
+            call = Call(layer)
+            if not any(isinstance(value, Tensor) for value in call.inputs):
+                return _folded(call)
+            return function(call, build)
+
+        for name in names:
+            LAYERS[f"onnx.{name}"] = convert
+        return function
+
+    return enter
+
+
+def _folded(call: Call) -> Any:
+    """An operator on constants, by the onnx package's own reference."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    name = call.layer.class_name.split(".", 1)[1]
+    if name == "Constant":
+        found = [call.layer.config[key] for key in ("value", "value_float", "value_int", "value_floats", "value_ints") if key in call.layer.config]  # fmt: skip
+        return np.asarray(found[0])
+    given = [np.asarray(v) for v in call.inputs if v is not None]
+    if any(((v == BATCH) | (v == UNKNOWN)).any() for v in given if v.dtype.kind in "iu") and name not in _MOVES:
+        return np.full(1, UNKNOWN)  # arithmetic on sizes that are not known; what uses it says so
+    if name in ("ConstantOfShape", "Expand", "Tile", "Range"):
+        wanted = math.prod(int(v) for v in np.asarray(given[-1]).reshape(-1)) if name != "Range" else int(abs(given[1]))
+        if abs(wanted) * max(1, given[0].size if name == "Tile" else 1) > MOST_FOLDED:
+            raise Unsupported("it makes a constant of more than 2^28 values", "export the model without it")
+    names = [f"i{i}" if v is not None else "" for i, v in enumerate(call.inputs)]
+    attributes = {
+        key: helper.make_tensor(key, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape, value.reshape(-1))
+        if isinstance(value, np.ndarray)
+        else value
+        for key, value in call.layer.config.items()
+        if key not in ("opset", "written", "outputs", "batches")
+    }
+    outputs = [f"o{i}" for i in range(call.layer.config["outputs"])]
+    node = helper.make_node(name, names, outputs, **attributes)
+    infos = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.asarray(v).dtype), None)
+        for n, v in zip(names, call.inputs, strict=True)
+        if v is not None
+    ]
+    ends = [helper.make_value_info(o, helper.make_tensor_type_proto(1, None)) for o in outputs]
+    model = helper.make_model(
+        helper.make_graph([node], "folded", infos, ends), opset_imports=[helper.make_opsetid("", call.opset)]
+    )
+    feeds = {n: np.asarray(v) for n, v in zip(names, call.inputs, strict=True) if v is not None}
+    return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feeds)]
+
+
+_MOVES = ("Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Reshape", "Identity", "Transpose", "Split")
+"""Operators that keep marked sizes as they are."""
+
+_UNARY: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
+    # Our function, and where its parameters come from: attribute and default.
+    "Abs": ("abs", ()),
+    "Ceil": ("ceil", ()),
+    "Celu": ("celu", (("alpha", 1.0),)),
+    "Cos": ("cos", ()),
+    "Elu": ("elu", (("alpha", 1.0),)),
+    "Erf": ("erf", ()),
+    "Exp": ("exponential", ()),
+    "Floor": ("floor", ()),
+    "HardSigmoid": ("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5))),
+    "HardSwish": ("hard_swish", ()),
+    "Log": ("log", ()),
+    "Mish": ("mish", ()),
+    "Reciprocal": ("reciprocal", ()),
+    "Round": ("round", ()),
+    "Sigmoid": ("sigmoid", ()),
+    "Sign": ("sign", ()),
+    "Sin": ("sin", ()),
+    "Softplus": ("softplus", ()),
+    "Softsign": ("softsign", ()),
+    "Sqrt": ("sqrt", ()),
+    "Tanh": ("tanh", ()),
+}
+_BINARY = {"Add": "add", "Sub": "subtract", "Mul": "multiply", "Div": "divide", "Pow": "power"}
+_CHAINS = {"Sum": "add", "Mean": "add", "Max": "maximum", "Min": "minimum"}
+
+
+@operator(*_UNARY)
+def _unary(call: Call, build: Builder) -> Tensor:
+    function, parameters = _UNARY[call.layer.class_name.split(".")[1]]
+    return build.activation(call.tensor(), function, *(float(call.get(name, default)) for name, default in parameters))
+
+
+@operator("Relu")
+def _relu(call: Call, build: Builder) -> Tensor:
+    return build.activation(call.tensor(), "relu")
+
+
+@operator("LeakyRelu")
+def _leaky_relu(call: Call, build: Builder) -> Tensor:
+    return build.activation(call.tensor(), "relu", float(call.get("alpha", 0.01)), math.inf, 0.0)
+
+
+@operator("ThresholdedRelu")
+def _thresholded_relu(call: Call, build: Builder) -> Tensor:
+    return build.activation(call.tensor(), "threshold", float(call.get("alpha", 1.0)), 0.0)
+
+
+@operator("Selu")
+def _selu(call: Call, build: Builder) -> Tensor:
+    alpha, gamma = (
+        float(call.get("alpha", 1.67326319217681884765625)),
+        float(call.get("gamma", 1.05070102214813232421875)),
+    )
+    return build("multiply", build.activation(call.tensor(), "elu", alpha), np.full(1, gamma))
+
+
+@operator("Swish")
+def _swish(call: Call, build: Builder) -> Tensor:
+    x, alpha = call.tensor(), float(call.get("alpha", 1.0))
+    if alpha == 1.0:
+        return build.activation(x, "swish")
+    return build("multiply", x, build.activation(build("multiply", x, np.full(1, alpha)), "sigmoid"))
+
+
+@operator("Gelu")
+def _gelu(call: Call, build: Builder) -> Tensor:
+    return build.activation(call.tensor(), "gelu_tanh" if call.get("approximate", "none") == "tanh" else "gelu")
+
+
+@operator("Shrink")
+def _shrink(call: Call, build: Builder) -> Tensor:
+    bias, limit = float(call.get("bias", 0.0)), float(call.get("lambd", 0.5))
+    if bias not in (0.0, limit):
+        raise Unsupported(f"it shrinks by {bias} beyond {limit}", "shrink by nothing or by the limit")
+    return build.activation(call.tensor(), "hard_shrink" if bias == 0.0 else "soft_shrink", limit)
+
+
+@operator("Neg")
+def _neg(call: Call, build: Builder) -> Tensor:
+    return build("multiply", call.tensor(), np.full(1, -1.0))
+
+
+@operator("Clip")
+def _clip(call: Call, build: Builder) -> Tensor:
+    bounds = []
+    for index, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), 1):
+        given = call.get(name)
+        given = call.constant(index, "bounds") if given is None else given
+        bounds.append(default if given is None else float(np.asarray(given).reshape(())))
+    return build.activation(call.tensor(), "clip", *bounds)
+
+
+@operator("PRelu")
+def _prelu(call: Call, build: Builder) -> Tensor:
+    x, slope = call.tensor(), call.constant(1, "slopes")
+    assert slope is not None
+    if call.get("written") < 7 and slope.ndim == 1:  # then it was one number for each channel
+        slope = slope.reshape(-1, *(1,) * (len(x.shape) - 2))
+    return combine(build, "prelu", x, slope)
+
+
+@operator(*_BINARY)
+def _binary(call: Call, build: Builder) -> Tensor:
+    return combine(build, _BINARY[call.layer.class_name.split(".")[1]], call.value(0), call.value(1))
+
+
+@operator(*_CHAINS)
+def _chain(call: Call, build: Builder) -> Tensor:
+    name = call.layer.class_name.split(".")[1]
+    y: Any = call.value(0)
+    for x in call.inputs[1:]:
+        y = combine(build, _CHAINS[name], y, x)
+    return build("multiply", y, np.full(1, 1 / len(call))) if name == "Mean" and len(call) > 1 else y
+
+
+@operator("Identity", "Dropout")
+def _identity(call: Call, build: Builder) -> Tensor:
+    training = call.value(2)
+    if isinstance(training, np.ndarray) and training.any():
+        raise Unsupported("it is a dropout for training", "export the model for inference: model.eval()")
+    return call.tensor()
+
+
+@operator("Cast")
+def _cast(call: Call, build: Builder) -> Tensor:
+    if call.get("to") not in (1, 10, 11, 16):  # float, float16, double, bfloat16
+        raise Unsupported(f"it casts to type {call.get('to')}", "keep to float types")
+    return call.tensor()
+
+
+# Shapes ---------------------------------------------------------------------------------------------------------------
+
+
+@operator("Constant")
+def _constant(call: Call, build: Builder) -> Array:
+    raise AssertionError("a constant has no inputs")
+
+
+@operator("ConstantOfShape", "Range", "Equal", "Where", "Not", "And", "Greater", "Less", "ReduceProd", "Mod")
+def _constant_only(call: Call, build: Builder) -> Array:
+    raise Unsupported("it is applied to computed tensors", "use it on constants and shapes only")
+
+
+@operator("Shape")
+def _shape(call: Call, build: Builder) -> Array:
+    sizes = [BATCH, *(UNKNOWN if size is None else size for size in call.tensor().shape[1:])]
+    return np.asarray(sizes[slice(call.get("start", 0), call.get("end"))], np.int64)
+
+
+@operator("Size")
+def _size(call: Call, build: Builder) -> Array:
+    return np.full((), UNKNOWN)
+
+
+def _sizes(values: Sequence[int] | Array | None, what: str) -> list[int]:
+    """A constant shape, of which no size may be unknown but the batch."""
+    if values is None:
+        raise Unsupported(f"its {what} is absent", "export the model again")
+    found = [int(v) for v in np.asarray(values).reshape(-1)]
+    if UNKNOWN in found:
+        raise Unsupported(f"its {what} depends on sizes that are known at the call only", "export it with fixed sizes")
+    return found
+
+
+def _is_batch(call: Call, size: int) -> bool:
+    return size == BATCH or size in call.get("batches", ())
+
+
+@operator("Reshape")
+def _reshape(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    target = _sizes(call.value(1) if not isinstance(call.value(1), Tensor) else None, "target")
+    if not call.get("allowzero", 0):
+        target = [
+            (x.shape[i] or -1 if i else BATCH) if size == 0 and i < len(x.shape) else size
+            for i, size in enumerate(target)
+        ]
+    each = math.prod(size or 1 for size in x.shape[1:]) if known(x.shape) else None
+    rest = target[1:]
+    keeps = target and (_is_batch(call, target[0]) or (target[0] == -1 and (each is None or math.prod(rest) == each)))
+    if not keeps or BATCH in rest:
+        raise Unsupported(f"its target {target} mixes images", "keep the batch in front")
+    if rest.count(-1) > 1 or not rest:
+        raise Unsupported(f"its target is {target}", "leave one size open at most")
+    return build.reshape(x, *rest)
+
+
+@operator("Flatten")
+def _flatten(call: Call, build: Builder) -> Tensor:
+    axis = int(call.get("axis", 1))
+    if axis not in (1, 1 - len(call.tensor().shape)):
+        raise Unsupported(f"it flattens at axis {axis}, which mixes images", "flatten at axis 1")
+    return build.reshape(call.tensor(), -1)
+
+
+@operator("Squeeze")
+def _squeeze(call: Call, build: Builder) -> Tensor:
+    x, axes = call.tensor(), call.numbers("axes", 1)
+    if axes is None:
+        axes = [axis for axis, size in enumerate(x.shape) if axis and size == 1]
+    gone = {axis_of(axis, len(x.shape), "it squeezes") for axis in axes}
+    return build.reshape(
+        x, *(-1 if size is None else size for axis, size in enumerate(x.shape) if axis and axis not in gone)
+    )
+
+
+@operator("Unsqueeze")
+def _unsqueeze(call: Call, build: Builder) -> Tensor:
+    x, axes = call.tensor(), call.numbers("axes", 1) or []
+    rank = len(x.shape) + len(axes)
+    sizes = [-1 if size is None else size for size in x.shape[1:]]
+    for axis in sorted(axis_of(axis, rank, "it adds an axis") for axis in axes):
+        sizes.insert(axis - 1, 1)
+    return build.reshape(x, *sizes)
+
+
+@operator("Transpose")
+def _transpose(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    order = [int(axis) for axis in call.get("perm", list(reversed(range(len(x.shape)))))]
+    if order[0] != 0:
+        raise Unsupported(f"it moves the batch: {order}", "keep axis 0 first")
+    return build.transpose(x, *order[1:])
+
+
+@operator("Concat")
+def _concat(call: Call, build: Builder) -> Tensor:
+    xs = [call.tensor(index) for index in range(len(call))]
+    return build("concatenate", *xs, axis=axis_of(int(call.get("axis", 1)), len(xs[0].shape), "it joins"))
+
+
+@operator("Slice")
+def _slice(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    starts, stops = call.numbers("starts", 1), call.numbers("ends", 2)
+    if starts is None or stops is None:
+        raise Unsupported("its bounds are absent", "export the model again")
+    axes = call.numbers("axes", 3) or list(range(len(starts)))
+    steps = call.numbers("steps", 4) or [1] * len(starts)
+    for start, stop, axis, step in zip(_sizes(starts, "start"), _sizes(stops, "end"), axes, steps, strict=True):
+        whole = step == 1 and start == 0 and (stop >= LIMIT or (axis % len(x.shape) == 0 and _is_batch(call, stop)))
+        if whole:
+            continue
+        at = axis_of(axis, len(x.shape), "it takes a part")
+        backwards = step < 0 and stop <= -LIMIT
+        stop = LIMIT if backwards or stop >= LIMIT else max(stop, -LIMIT)
+        x = build.slice(x, at, max(-LIMIT, min(start, LIMIT)), stop, step)
+    return x
+
+
+@operator("Gather")
+def _gather(call: Call, build: Builder) -> Tensor:
+    x, indices = call.tensor(), call.constant(1, "indices")
+    assert indices is not None
+    axis = axis_of(int(call.get("axis", 0)), len(x.shape), "it gathers")
+    if indices.ndim > 1 or indices.size > 1024:
+        raise Unsupported(f"it gathers by indices of shape {indices.shape}", "gather by one index or a short list")
+    parts = [build.slice(x, axis, int(i), int(i) + 1 if i != -1 else LIMIT) for i in indices.reshape(-1)]
+    y = parts[0] if len(parts) == 1 else build("concatenate", *parts, axis=axis)
+    if indices.ndim:
+        return y
+    return build.reshape(y, *(-1 if size is None else size for a, size in enumerate(y.shape) if a and a != axis))
+
+
+@operator("Split")
+def _split(call: Call, build: Builder) -> list[Tensor]:
+    x = call.tensor()
+    axis = axis_of(int(call.get("axis", 0)), len(x.shape), "it splits")
+    size, count = x.shape[axis], int(call.get("outputs"))
+    if size is None:
+        raise Unsupported(f"it splits an axis of unknown size, of {x.shape}", "give the input that size")
+    parts = call.numbers("split", 1)
+    if parts is None:
+        each = -(-size // count)
+        parts = [min(each, size - each * i) for i in range(count)]
+    bounds = [0, *itertools.accumulate(parts)]
+    return [build.slice(x, axis, a, b) for a, b in itertools.pairwise(bounds)]
+
+
+@operator("Expand")
+def _expand(call: Call, build: Builder) -> Tensor:
+    x, target = call.tensor(), _sizes(call.constant(1, "shape"), "shape")
+    if len(target) > len(x.shape) or (
+        len(target) == len(x.shape) and not (_is_batch(call, target[0]) or target[0] == 1)
+    ):
+        raise Unsupported(f"it expands {x.shape} to {target}", "keep the rank and the batch")
+    trailing = target[-(len(x.shape) - 1) :]
+    return build("multiply", x, np.ones([max(1, size) for size in trailing]))
+
+
+@operator("Tile")
+def _tile(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    repeats = call.numbers("repeats", 1) or []
+    if len(repeats) != len(x.shape) or repeats[0] != 1 or max(repeats) > 1024:
+        raise Unsupported(f"it repeats {repeats}", "repeat axes after the batch")
+    for axis, count in enumerate(repeats):
+        if count > 1:
+            x = build("concatenate", *[x] * count, axis=axis)
+    return x
+
+
+# Channels first and last ----------------------------------------------------------------------------------------------
+
+
+def _last(build: Builder, x: Tensor) -> Tensor:
+    """Channels last."""
+    return build.transpose(x, *range(2, len(x.shape)), 1)
+
+
+def _first(build: Builder, x: Tensor) -> Tensor:
+    """Channels first."""
+    rank = len(x.shape)
+    return build.transpose(x, rank - 1, *range(1, rank - 1))
+
+
+def _spatial(call: Call, name: str, axes: int, default: int) -> tuple[int, ...]:
+    given = call.get(name)
+    values = tuple(int(v) for v in given) if given is not None else (default,) * axes
+    if len(values) != axes:
+        raise Unsupported(f"its {name} {values} are not {axes}", "export the model again")
+    return values
+
+
+def _pairs(call: Call, axes: int) -> list[int]:
+    """ONNX' pads [all begins, all ends] as (begin, end) of each axis."""
+    pads = _spatial(call, "pads", 2 * axes, 0)
+    if min(pads) < 0:
+        raise Unsupported(f"its pads {pads} are negative", "use a Pad operator")
+    return [pad for axis in range(axes) for pad in (pads[axis], pads[axes + axis])]
+
+
+def _window(call: Call, x: Tensor, kernel: Sequence[int], dilations: Sequence[int]) -> dict[str, Any]:
+    """Strides and padding as attributes of a window operator over channels-last x."""
+    axes = len(kernel)
+    strides = _spatial(call, "strides", axes, 1)
+    mode = str(call.get("auto_pad", "NOTSET"))
+    if mode == "SAME_UPPER":
+        return {"strides": strides, "padding": "same"}
+    if mode == "SAME_LOWER":
+        pads: list[int] = []
+        for size, k, d, s in zip(x.shape[1:-1], kernel, dilations, strides, strict=True):
+            if size is None:
+                raise Unsupported("auto_pad is SAME_LOWER for an unknown size", "export the model with explicit pads")
+            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            pads += [total - total // 2, total // 2]
+        return {"strides": strides, "pads": tuple(pads)}
+    return {"strides": strides, "pads": tuple(_pairs(call, axes)) if mode == "NOTSET" else (0,) * (2 * axes)}
+
+
+@operator("Conv")
+def _conv(call: Call, build: Builder) -> Tensor:
+    weights, bias = call.constant(1, "weights"), call.constant(2, "biases")
+    assert weights is not None
+    x = _last(build, call.tensor())
+    kernel, groups = weights.shape[2:], int(call.get("group", 1))
+    dilations = _spatial(call, "dilations", len(kernel), 1)
+    window = {**_window(call, x, kernel, dilations), "dilations": dilations}
+    moved = np.moveaxis(weights, (0, 1), (-1, -2))  # [F, C / g, *kernel] to [*kernel, C / g, F]
+    if groups == x.shape[-1] and weights.shape[1] == 1 and len(kernel) < 3:
+        moved = moved.reshape(*kernel, groups, -1)
+        return _first(build, build("depthwise_conv", x, moved, bias, **window))
+    return _first(build, build("conv", x, moved, bias, groups=groups, **window))
+
+
+@operator("ConvTranspose")
+def _conv_transpose(call: Call, build: Builder) -> Tensor:
+    weights, bias = call.constant(1, "weights"), call.constant(2, "biases")
+    assert weights is not None
+    x = _last(build, call.tensor())
+    kernel = weights.shape[2:]
+    axes = len(kernel)
+    strides, dilations = _spatial(call, "strides", axes, 1), _spatial(call, "dilations", axes, 1)
+    more = list(_spatial(call, "output_padding", axes, 0))
+    mode, wanted = str(call.get("auto_pad", "NOTSET")), call.get("output_shape")
+    pads = _pairs(call, axes) if mode == "NOTSET" and wanted is None else [0] * (2 * axes)
+    if wanted is not None or mode.startswith("SAME"):
+        for axis, (k, d, s) in enumerate(zip(kernel, dilations, strides, strict=True)):
+            size = x.shape[1 + axis]
+            if size is None:
+                raise Unsupported("its padding depends on an unknown size", "export the model with explicit pads")
+            out = int(wanted[len(wanted) - axes + axis]) if wanted is not None else size * s
+            total = (size - 1) * s + (k - 1) * d + 1 + more[axis] - out
+            if total < 0:
+                more[axis] -= total
+            half = max(total, 0) // 2
+            ends = [half, max(total, 0) - half]
+            pads[2 * axis : 2 * axis + 2] = ends if mode == "SAME_UPPER" else ends[::-1]
+    # [C, F / g, *kernel] to [*kernel, F / g, C]
+    moved = np.moveaxis(weights, (0, 1), (-1, -2))
+    y = build(
+        "conv_transpose",
+        x,
+        moved,
+        bias,
+        strides=strides,
+        dilations=dilations,
+        pads=tuple(pads),
+        output_padding=tuple(more),
+        groups=int(call.get("group", 1)),
+    )
+    return _first(build, y)
+
+
+@operator("MaxPool", "AveragePool")
+def _pool(call: Call, build: Builder) -> Tensor:
+    if int(call.get("outputs")) > 1:
+        raise Unsupported("its indices are an output", "export the model without them")
+    x = _last(build, call.tensor())
+    average = call.layer.class_name == "onnx.AveragePool"
+    kernel = tuple(int(size) for size in call.get("kernel_shape"))
+    dilations = _spatial(call, "dilations", len(kernel), 1)
+    window = _window(call, x, kernel, dilations)
+    pads = list(window.get("pads", (0,) * (2 * len(kernel))))
+    count = bool(call.get("count_include_pad", 0)) and average
+    extra = [0] * len(kernel)
+    if call.get("ceil_mode", 0) and "padding" not in window:
+        for axis, (k, d, s) in enumerate(zip(kernel, dilations, window["strides"], strict=True)):
+            size = x.shape[1 + axis]
+            if size is None:
+                raise Unsupported("it rounds an unknown size up", "export the model with a fixed size")
+            span = (k - 1) * d + 1
+            padded = size + pads[2 * axis] + pads[2 * axis + 1]
+            outputs = -(-(padded - span) // s) + 1
+            if (outputs - 1) * s >= size + pads[2 * axis]:
+                outputs -= 1  # a window must begin in the image or before it
+            extra[axis] = max(0, (outputs - 1) * s + span - padded)
+    if max(dilations) > 1:
+        return _first(build, _dilated_pool(build, x, kernel, dilations, window, pads, extra, average))
+    frame = [(pads[2 * axis], pads[2 * axis + 1]) for axis in range(len(kernel))]
+    if any(max(pair) + more >= k for pair, more, k in zip(frame, extra, kernel, strict=True)) or (count and any(extra)):
+        # What a window operator does not take as its own: zeros that count, or more of them than its size.
+        if average and not count:
+            raise Unsupported(f"its pads {pads} are as long as its windows {kernel}", "use smaller pads")
+        x = build.pad(x, [*frame, (0, 0)], value=0.0 if average else -math.inf)
+        frame, count = [(0, 0)] * len(kernel), False
+    if "padding" not in window:
+        window["pads"] = tuple(n for (a, b), more in zip(frame, extra, strict=True) for n in (a, b + more))
+    counted = {"count_padding": int(count)} if average else {}
+    return _first(build, build("average_pool" if average else "max_pool", x, pool_size=kernel, **window, **counted))
+
+
+def _dilated_pool(
+    build: Builder,
+    x: Tensor,
+    kernel: Sequence[int],
+    dilations: Sequence[int],
+    window: Mapping[str, Any],
+    pads: Sequence[int],
+    extra: Sequence[int],
+    average: bool,
+) -> Tensor:
+    """A maximum over taps that lie apart: of one slice for each."""
+    if average or "padding" in window or not known(x.shape):
+        raise Unsupported("its windows are dilated", "use a pooling without dilation")
+    frame = [(pads[2 * a], pads[2 * a + 1] + more) for a, more in enumerate(extra)]
+    framed = build.pad(x, [*frame, (0, 0)], value=-math.inf) if any(map(any, frame)) else x
+    result: Tensor | None = None
+    for tap in itertools.product(*map(range, kernel)):
+        y = framed
+        for axis, (index, k, d, s) in enumerate(zip(tap, kernel, dilations, window["strides"], strict=True), 1):
+            outputs = ((framed.shape[axis] or 0) - (k - 1) * d - 1) // s + 1
+            y = build.slice(y, axis, index * d, index * d + (outputs - 1) * s + 1, s)
+        result = y if result is None else build("maximum", result, y)
+    assert result is not None
+    return result
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool")
+def _global_pool(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    kind = "mean" if call.layer.class_name == "onnx.GlobalAveragePool" else "max"
+    return _first(build, build.reduce(_last(build, x), kind, range(1, len(x.shape) - 1), keepdims=True))
+
+
+_REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min"}
+
+
+def _reduced(call: Call, build: Builder, x: Tensor, kind: str) -> Tensor:
+    axes = call.numbers("axes", 1)
+    if not axes:
+        if call.get("noop_with_empty_axes", 0):
+            return x
+        raise Unsupported("it works along all axes, the batch too", "name the axes")
+    chosen = [axis_of(axis, len(x.shape)) for axis in axes]
+    return build.reduce(x, kind, chosen, bool(call.get("keepdims", 1)))
+
+
+@operator(*_REDUCTIONS)
+def _reduce(call: Call, build: Builder) -> Tensor:
+    return _reduced(call, build, call.tensor(), _REDUCTIONS[call.layer.class_name.split(".")[1]])
+
+
+@operator("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
+def _reduce_norm(call: Call, build: Builder) -> Tensor:
+    name = call.layer.class_name.split(".")[1]
+    x = call.tensor()
+    if name != "ReduceLogSum":
+        x = build.activation(x, "abs" if name == "ReduceL1" else "square")
+    y = _reduced(call, build, x, "sum")
+    return (
+        build.activation(y, {"ReduceL2": "sqrt", "ReduceLogSum": "log"}[name])
+        if name in ("ReduceL2", "ReduceLogSum")
+        else y
+    )
+
+
+# Normalisation --------------------------------------------------------------------------------------------------------
+
+
+@operator("BatchNormalization")
+def _batch_normalization(call: Call, build: Builder) -> Tensor:
+    if call.get("training_mode", 0):
+        raise Unsupported("it is for training, by the statistics of the batch", "export the model for inference")
+    vectors = [call.constant(index, "statistics") for index in range(1, 5)]
+    x = call.tensor()
+    epsilon = {"epsilon": float(call.get("epsilon", 1e-5))}
+    return _first(build, build("batch_normalization", _last(build, x), *vectors, **epsilon))
+
+
+@operator("InstanceNormalization", "GroupNormalization")
+def _group_normalization(call: Call, build: Builder) -> Tensor:
+    x, gamma, beta = call.tensor(), call.constant(1, "scales"), call.constant(2, "offsets")
+    channels = x.shape[1]
+    if channels is None or gamma is None or beta is None:
+        raise Unsupported("its channels are unknown", "export the model with a fixed number of channels")
+    groups = int(call.get("num_groups", channels))
+    if gamma.size == groups != channels:  # opset 18 gives one for each group
+        gamma, beta = (np.repeat(v, channels // groups) for v in (gamma, beta))
+    attributes = {"groups": groups, "epsilon": float(call.get("epsilon", 1e-5))}
+    return _first(build, build("group_normalization", _last(build, x), gamma, beta, **attributes))
+
+
+@operator("LayerNormalization")
+def _layer_normalization(call: Call, build: Builder) -> Tensor:
+    x, gamma, beta = call.tensor(), call.constant(1, "scales"), call.constant(2, "offsets")
+    if int(call.get("outputs")) > 1:
+        raise Unsupported("its mean or deviation is an output", "export the model without it")
+    axis = axis_of(int(call.get("axis", -1)), len(x.shape), "it normalises")
+    sizes = x.shape[axis:]
+    if None in sizes or gamma is None:
+        raise Unsupported(f"it normalises axes of unknown size, of {x.shape}", "export the model with fixed sizes")
+    count = math.prod(size or 1 for size in sizes)
+    vectors = [
+        np.broadcast_to(v if v is not None else np.zeros(1), sizes).reshape(-1)  # type: ignore[arg-type]
+        for v in (gamma, beta)
+    ]
+    flat = build.reshape(x, *(-1 if size is None else size for size in x.shape[1:axis]), count)
+    y = build("layer_normalization", flat, *vectors, epsilon=float(call.get("epsilon", 1e-5)))
+    return build.reshape(y, *(-1 if size is None else size for size in x.shape[1:]))
+
+
+@operator("LRN")
+def _lrn(call: Call, build: Builder) -> Tensor:
+    size = int(call.get("size"))
+    numbers = {"bias": float(call.get("bias", 1.0)), "beta": float(call.get("beta", 0.75))}
+    alpha = float(call.get("alpha", 1e-4)) / size
+    y = build("local_response_normalization", _last(build, call.tensor()), size=size, alpha=alpha, **numbers)
+    return _first(build, y)
+
+
+@operator("LpNormalization")
+def _lp_normalization(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    axis = axis_of(int(call.get("axis", -1)), len(x.shape), "it normalises")
+    if int(call.get("p", 2)) == 1:
+        return build("divide", x, build.reduce(build.activation(x, "abs"), "sum", (axis,), keepdims=True))
+    total = build.reduce(build.activation(x, "square"), "sum", (axis,), keepdims=True)
+    return build("divide", x, build.activation(total, "sqrt"))
+
+
+@operator("MeanVarianceNormalization")
+def _mean_variance(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    axes = [axis_of(int(axis), len(x.shape), "it normalises") for axis in call.get("axes", [0, 2, 3])]
+    centred = build("subtract", x, build.reduce(x, "mean", axes, keepdims=True))
+    variance = build.reduce(build.activation(centred, "square"), "mean", axes, keepdims=True)
+    return build("divide", centred, build("add", build.activation(variance, "sqrt"), np.full(1, 1e-9)))
+
+
+@operator("Softmax", "LogSoftmax")
+def _softmax(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    name = "softmax" if call.layer.class_name == "onnx.Softmax" else "log_softmax"
+    rank = len(x.shape)
+    axis = axis_of(int(call.get("axis", -1 if call.opset >= 13 else 1)), rank, "it works")
+    if call.opset >= 13 or axis == rank - 1:
+        return Function(name, axis=axis).apply(build, x)
+    # Until opset 12 all axes from this one on count as one.
+    if not known(x.shape):
+        raise Unsupported("a size of its input is unknown", "export the model with a fixed size")
+    flat = build.reshape(x, *(size or 1 for size in x.shape[1:axis]), -1)
+    return build.reshape(Function(name, axis=axis).apply(build, flat), *(size or 1 for size in x.shape[1:]))
+
+
+# Products, frames, sizes ----------------------------------------------------------------------------------------------
+
+
+@operator("Gemm")
+def _gemm(call: Call, build: Builder) -> Tensor:
+    x, weights, bias = call.tensor(), call.constant(1, "weights"), call.constant(2, "biases")
+    if call.get("transA", 0):
+        raise Unsupported("it transposes its first operand, the batch", "leave transA out")
+    assert weights is not None
+    matrix = np.asarray(weights.T if call.get("transB", 0) else weights, np.float32) * float(call.get("alpha", 1.0))
+    if bias is None:
+        return build("dense", x, matrix)
+    scaled = np.asarray(bias, np.float32) * float(call.get("beta", 1.0))
+    if scaled.ndim == 2 and scaled.shape[0] != 1:
+        raise Unsupported(f"its third operand has a row for each image: {scaled.shape}", "give one row for all")
+    return build("dense", x, matrix, np.broadcast_to(scaled.reshape(-1), (matrix.shape[1],)))
+
+
+@operator("MatMul")
+def _matmul(call: Call, build: Builder) -> Tensor:
+    x, y = call.value(0), call.value(1)
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return build("matmul", x, y)
+    if isinstance(x, Tensor) and y is not None and y.ndim == 2:
+        return build("dense", x, y)
+    if isinstance(y, Tensor) and isinstance(x, np.ndarray) and x.ndim == 2 and len(y.shape) >= 3:
+        swap = (*range(1, len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2)
+        return build.transpose(build("dense", build.transpose(y, *swap), x.T), *swap)
+    raise Unsupported("it multiplies by a constant that is no matrix", "use a matrix")
+
+
+@operator("Pad")
+def _pad(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    rank = len(x.shape)
+    pads = _sizes(call.numbers("pads", 1), "pads")
+    axes = [a % rank for a in call.numbers("axes", 3) or range(rank)]
+    mode = str(call.get("mode", "constant"))
+    given = call.get("value")
+    given = call.constant(2, "value") if given is None else given
+    value = 0.0 if given is None else float(np.asarray(given).reshape(-1)[0])
+    frame = [(0, 0)] * rank
+    for index, axis in enumerate(axes):
+        frame[axis] = (pads[index], pads[len(axes) + index])
+    if any(frame[0]):
+        raise Unsupported("it pads the batch", "pad the other axes only")
+    if mode not in ("constant", "reflect", "edge"):
+        raise Unsupported(f"it pads by {mode!r}", "use constant, reflect or edge")
+    for axis, (before, after) in enumerate(frame):
+        if before < 0 or after < 0:
+            x = build.slice(x, axis, max(0, -before), min(0, after) or LIMIT)
+            frame[axis] = (max(0, before), max(0, after))
+    if not any(map(any, frame)):
+        return x
+    if rank < 3:
+        return build.pad(x, frame[1:], mode, value)
+    return _first(build, build.pad(_last(build, x), [*frame[2:], frame[1]], mode, value))
+
+
+@operator("DepthToSpace")
+def _depth_to_space(call: Call, build: Builder) -> Tensor:
+    block = int(call.get("blocksize"))
+    return _first(build, depth_to_space(build, _last(build, call.tensor()), block, call.get("mode", "DCR") == "CRD"))
+
+
+@operator("SpaceToDepth")
+def _space_to_depth(call: Call, build: Builder) -> Tensor:
+    block, crd = int(call.get("blocksize")), call.get("mode", "DCR") == "CRD"
+    return _first(build, space_to_depth(build, _last(build, call.tensor()), block, crd))
+
+
+_COORDINATES = {
+    "half_pixel": "half_pixel",
+    "half_pixel_symmetric": "half_pixel_symmetric",
+    "tf_half_pixel_for_nn": "half_pixel",
+    "pytorch_half_pixel": "pytorch_half_pixel",
+    "align_corners": "align_corners",
+    "asymmetric": "asymmetric",
+}
+
+
+@operator("Resize", "Upsample")
+def _resize(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    rank = len(x.shape)
+    upsample = call.layer.class_name == "onnx.Upsample"
+    scales, sizes = _scales(call, rank, upsample)
+    mode = str(call.get("mode", "nearest"))
+    coordinates = (
+        "asymmetric" if upsample or call.opset < 11 else str(call.get("coordinate_transformation_mode", "half_pixel"))
+    )
+    if coordinates not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
+        raise Unsupported(f"it resizes by {mode!r}, {coordinates!r}", f"use one of {', '.join(_COORDINATES)}")
+    if str(call.get("keep_aspect_ratio_policy", "stretch")) != "stretch":
+        raise Unsupported("it keeps the aspect ratio", "give both sizes")
+    fixed = [s is None or s == 1.0 for s in scales[:2]] if sizes is None else [n == o for n, o in zip(sizes[:2], x.shape[:2], strict=True)]  # fmt: skip
+    fixed[0] = fixed[0] or sizes is not None  # the batch
+    if not all(fixed) or rank not in (3, 4):
+        raise Unsupported(f"it resizes {x.shape} by {sizes or scales}", "resize height and width of images")
+    rounding = "floor" if upsample or call.opset < 11 else str(call.get("nearest_mode", "round_prefer_floor"))
+    attributes: dict[str, Any] = {
+        "method": mode,
+        "coordinates": _COORDINATES[coordinates],
+        "rounding": rounding,
+        "cubic_coefficient": float(call.get("cubic_coeff_a", -0.75)),
+        "exclude_outside": int(call.get("exclude_outside", 0)),
+        "antialias": int(call.get("antialias", 0)),
+    }
+    if sizes is None:
+        attributes["scales"] = tuple(float(s) for s in ([1.0] if rank == 3 else []) + list(scales[2:]))
+    else:
+        attributes["sizes"] = tuple(([1] if rank == 3 else []) + sizes[2:])
+    y = _last(build, x)
+    if rank == 3:
+        y = build.reshape(y, 1, y.shape[1] or -1, y.shape[2] or -1)
+    y = build("resize", y, **attributes)
+    if rank == 3:
+        y = build.reshape(y, y.shape[2] or -1, y.shape[3] or -1)
+    return _first(build, y)
+
+
+def _scales(call: Call, rank: int, upsample: bool) -> tuple[list[float], list[int] | None]:
+    """A factor for each axis, or a size for each."""
+    given = call.get("scales") if upsample else None
+    index = 1 if upsample or call.opset < 11 else 2
+    factors = np.asarray(given) if given is not None else call.constant(index, "scales")
+    wanted = None if upsample else call.constant(3, "sizes")
+    axes = [axis % rank for axis in call.get("axes", range(rank))]
+    scales = [1.0] * rank
+    if factors is not None and factors.size:
+        for axis, factor in zip(axes, factors.reshape(-1), strict=True):
+            scales[axis] = float(factor)
+        return scales, None
+    if wanted is None:
+        raise Unsupported("it has neither scales nor sizes", "export the model again")
+    x = call.tensor()
+    sizes = [size if size is not None else 0 for size in x.shape]
+    for axis, size in zip(axes, _sizes(wanted, "sizes"), strict=True):
+        sizes[axis] = size
+    return scales, sizes

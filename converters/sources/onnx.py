@@ -1,0 +1,193 @@
+"""ONNX models, of opset 7 and up: what PyTorch and others export. Nothing is executed; the onnx package only parses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.converters.sources.configuration import input_layer, weights_of_nothing
+from edgecnn.converters.sources.description import Call, LayerDescription, ModelDescription, TensorReference
+from edgecnn.errors import ConversionError, MissingPackageError
+
+MOST_BYTES = 2**31
+"""A protocol buffer holds no more; weights beyond that lie in files beside it."""
+OLDEST = 7
+"""Before that opset, broadcasting had rules of its own."""
+
+
+@contextmanager
+def describe(source: Path | bytes) -> Iterator[ModelDescription]:
+    """The model in an .onnx file, or in its bytes."""
+    path = source if isinstance(source, Path) else None
+    name = str(path) if path else "<bytes>"
+    try:
+        import onnx
+        from onnx import inliner
+    except ImportError as error:
+        raise MissingPackageError(f"{name}: reading it needs onnx: pip install edgecnn[onnx]") from error
+    data = path.read_bytes() if path else bytes(source)  # type: ignore[arg-type]
+    try:
+        model = onnx.load_model_from_string(data)
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        written, model = _opset(model), _modern(model, name)
+        yield _Reader(model, name, path, len(data), written).model()
+    except ConversionError:
+        raise
+    except Exception as error:
+        # The parsers raise whatever they like at a damaged file: DecodeError, TypeError, RuntimeError ...
+        if isinstance(error, MemoryError) or type(error).__module__.startswith("edgecnn"):
+            raise
+        raise ConversionError(f"{name}: a damaged ONNX model ({type(error).__name__}: {error})") from error
+
+
+def _opset(model: Any) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def _modern(model: Any, name: str) -> Any:
+    """The model in an opset whose broadcasting is today's."""
+    if _opset(model) >= OLDEST:
+        return model
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(model, OLDEST)
+    except Exception as error:
+        raise ConversionError(
+            f"{name}: is of opset {_opset(model)}; wanted {OLDEST} or later, and onnx.version_converter fails to lift it "
+            f"({error}); export it again"
+        ) from error
+
+
+class _Reader:
+    def __init__(self, model: Any, name: str, path: Path | None, size: int, written: int) -> None:
+        self.proto, self.name, self.path, self.size, self.written = model, name, path, size, written
+        self.opset = _opset(model)
+        self.found: dict[str, Any] = {"": None}
+        """What each value name stands for: an array, or the reference of a computed tensor."""
+        self.batches: set[int] = set()
+
+    def model(self) -> ModelDescription:
+        graph = self.proto.graph
+        if not graph.node or not graph.output:
+            raise ConversionError(f"{self.name}: no ONNX model: it has no nodes or no outputs")
+        if graph.sparse_initializer:
+            raise ConversionError(f"{self.name}: has sparse initialisers; export it with dense ones")
+        for tensor in graph.initializer:
+            self.found[tensor.name] = self._array(tensor)
+        layers: list[LayerDescription] = []
+        inputs: list[tuple[str, TensorReference]] = []
+        for value in graph.input:
+            if value.name not in self.found:
+                layers.append(input_layer(value.name, self._shape(value)))
+                inputs.append((value.name, TensorReference(value.name)))
+                self.found[value.name] = inputs[-1][1]
+        if not inputs:
+            raise ConversionError(f"{self.name}: has no input; all is constant")
+        taken = {layer.path for layer in layers}
+        for node in graph.node:
+            layers.append(self._layer(node, taken))
+        outputs = []
+        for value in graph.output:
+            reference = self.found.get(value.name)
+            if not isinstance(reference, TensorReference):
+                raise ConversionError(f"{self.name}: output {value.name!r} is not computed from any input")
+            outputs.append((value.name, reference))
+        return ModelDescription(
+            self.name,
+            graph.name or "onnx",
+            (0, 0),
+            tuple(layers),
+            tuple(inputs),
+            tuple(outputs),
+            "single" if len(inputs) == 1 else "list",
+            "single" if len(outputs) == 1 else "list",
+            self.size,
+            {},
+            f"ONNX opset {self.opset}" + (f", {self.proto.producer_name}" if self.proto.producer_name else ""),
+        )
+
+    def _shape(self, value: Any) -> list[int | None]:
+        """An input's shape; its first size is the batch, whatever the file says."""
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+            raise ConversionError(f"{self.name}: input {value.name!r} is no tensor of a known rank")
+        sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim]
+        if not sizes:
+            raise ConversionError(f"{self.name}: input {value.name!r} is a single number; wanted the batch in front")
+        if sizes[0] is not None:
+            self.batches.add(sizes[0])
+        return [None, *sizes[1:]]
+
+    def _layer(self, node: Any, taken: set[str]) -> LayerDescription:
+        """One operator. It is called like its node, or like its first output."""
+        wanted = node.name or next((name for name in node.output if name), node.op_type)
+        name, number = wanted, 2
+        while name in taken:
+            name, number = f"{wanted} {number}", number + 1
+        taken.add(name)
+        missing = [value for value in node.input if value not in self.found]
+        if missing:
+            raise ConversionError(f"{self.name}: node {name!r} reads {missing[0]!r}, which nothing before it gives")
+        arguments = tuple(self.found[value] for value in node.input)
+        for index, output in enumerate(node.output):
+            if output:
+                self.found[output] = TensorReference(name, 0, index)
+        config = {attribute.name: self._attribute(attribute) for attribute in node.attribute}
+        # Shapes that hold a fixed batch are known by it.
+        config |= {"opset": self.opset, "written": self.written, "outputs": len(node.output), "batches": tuple(self.batches)}
+        domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
+        return LayerDescription(
+            name, f"onnx.{domain}{node.op_type}", config, (Call(arguments),), weights_of_nothing(name)
+        )
+
+    def _attribute(self, attribute: Any) -> Any:
+        from onnx import AttributeProto, helper
+
+        if attribute.type == AttributeProto.TENSOR:
+            return self._array(attribute.t)
+        if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+            return "a graph"
+        value = helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+    def _array(self, tensor: Any) -> np.ndarray[Any, Any]:
+        """A constant, from the model or from a file beside it, of the size that it claims."""
+        import onnx
+        from onnx import numpy_helper
+
+        where = f"{self.name}: constant {tensor.name!r}"
+        if any(size < 0 for size in tensor.dims):
+            raise ConversionError(f"{where}: has the shape {list(tensor.dims)}")
+        count = 1
+        for size in tensor.dims:
+            count *= size
+        if count > MOST_BYTES:
+            raise ConversionError(f"{where}: claims {count} values")
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            return np.asarray(numpy_helper.to_array(tensor))
+        entries: Mapping[str, str] = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        plain = Path(location).name == location and location not in ("", ".", "..")
+        if self.path is None or not plain or (self.path.parent / location).is_symlink():
+            raise ConversionError(
+                f"{where}: lies in {location!r}; only a plain file beside the model is read, for safety"
+            )
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        start, size = int(entries.get("offset", 0)), count * dtype.itemsize
+        try:
+            with open(self.path.parent / location, "rb") as file:
+                file.seek(start)
+                data = file.read(size)
+        except (OSError, ValueError) as error:
+            raise ConversionError(f"{where}: {location!r} beside the model cannot be read ({error})") from error
+        if len(data) != size or int(entries.get("length", size)) != size:
+            raise ConversionError(f"{where}: wanted {size} bytes of {location!r} at {start}, found {len(data)}")
+        return np.frombuffer(data, dtype).reshape(tuple(tensor.dims))

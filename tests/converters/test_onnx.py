@@ -1,0 +1,350 @@
+"""ONNX models: the onnx package's own backend tests and light models, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgecnn
+from edgecnn.converters import to_graph
+from edgecnn.converters.layers import LAYERS
+
+onnx = pytest.importorskip("onnx")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx.backend.test import loader  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+OPERATORS = {name.removeprefix("onnx.") for name in LAYERS if name.startswith("onnx.")}
+CONSTANT_ONLY = {"ConstantOfShape", "Range", "Equal", "Where", "Not", "And", "Greater", "Less", "ReduceProd", "Mod"}
+CONSTANT_ONLY |= {"Constant", "Shape", "Size"}
+
+NOT_RUN = {
+    # Words of a refusal -> why a case with it is not run.
+    "batch": "works along the first axis, which to us is that of independent images",
+    "images": "works along the first axis",
+    "all axes": "works along the first axis too",
+    "operands have shapes": "broadcasts tensors of different ranks, whose first axes would not meet",
+    "a constant of shape": "adds a constant that has a row for each image",
+    "applied to constants": "has no input but weights",
+    "is a constant": "has no input but weights",
+    "depends on no input": "has no input but weights",
+    "not computed from any input": "has no input but weights",
+    "has no input; all is constant": "has no input but weights",
+    "is no tensor of a known rank": "takes sequences or scalars",
+    "is a single number": "takes scalars",
+    "casts to type": "works on numbers other than floats",
+    "are computed": "computes weights, bounds or shapes from other inputs",
+    "is an output": "gives indices or statistics beside its result",
+    "for training": "is for training",
+    "the batch in front": "works along the first axis",
+    "resize height and width": "resizes other axes than height and width",
+    "tf_crop_and_resize": "crops by a computed region while it resizes",
+    "keeps the aspect ratio": "resizes to sizes that it computes",
+    "opset": "is older than opset 7",
+    "operator is not supported": "is of an operator that no convolutional network uses",
+    "which is not supported": "is of an operator that no convolutional network uses",
+    "its windows are dilated": "averages over dilated windows",
+    "as long as its windows": "pads by as much as its windows are long",
+    "no matrix": "multiplies by a constant that is no matrix",
+    "third operand": "adds a row for each image",
+    "cannot be multiplied": "broadcasts matrices",
+    "wanted rank": "multiplies vectors",
+    "leaves nothing": "gives an empty tensor",
+    "on constants and shapes only": "works on numbers other than floats",
+    "pads by": "pads around",
+    "gathers by": "gathers by many indices",
+    "shrinks by": "shrinks by one number beyond another",
+    "has rank": "has weights of more than three spatial axes",
+    "float": "works on numbers other than floats",
+}
+
+
+def as_constants(model: Any, values: Sequence[np.ndarray], kept: Sequence[int]) -> tuple[Any, list[int]]:
+    """The model with inputs made constants, but for some: test cases give weights as inputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    inits = {tensor.name for tensor in copy.graph.initializer}
+    real = [value for value in copy.graph.input if value.name not in inits]
+    for index, (value, array) in enumerate(zip(real, values, strict=False)):
+        if index not in kept:
+            copy.graph.input.remove(value)
+            copy.graph.initializer.append(numpy_helper.from_array(np.asarray(array), value.name))
+    return copy, list(kept)
+
+
+def answers(model: Any, inputs: Sequence[np.ndarray], folder: Path) -> list[np.ndarray]:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    loaded = edgecnn.load(to_graph(path))
+    assert len(loaded.inputs) == len(inputs)
+    got = loaded(*inputs)
+    return list(got) if isinstance(got, list) else [got]
+
+
+def run_case(model: Any, inputs: Sequence[Any], outputs: Sequence[Any], folder: Path, rtol: float, atol: float) -> str:
+    """Runs a case with as few inputs as possible left as such; gives why it was not run, "" if it was."""
+    arrays = [np.asarray(value) for value in inputs]
+    floats = [i for i, a in enumerate(arrays) if a.dtype.kind == "f" and a.ndim]
+    if not floats or any(not isinstance(v, np.ndarray) or v.dtype.kind != "f" for v in outputs):
+        return NOT_RUN["float"]
+    if any(np.abs(v[np.isfinite(v)]).max(initial=0.0) > np.finfo(np.float32).max for v in outputs):
+        return "gives numbers that no float32 holds"
+    reason = ""
+    for kept in ([floats[0]], floats) if len(floats) > 1 else ([floats[0]],):
+        changed, used = as_constants(model, arrays, kept)
+        try:
+            got = answers(changed, [arrays[i] for i in used], folder)
+        except edgecnn.ConversionError as error:
+            reason = reason or str(error)
+            continue
+        except edgecnn.InputError as error:
+            reason = reason or f"the batch in front: {error}"
+            continue
+        for mine, wanted in zip(got, outputs, strict=True):
+            assert mine.shape == wanted.shape
+            scale = np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
+            np.testing.assert_allclose(
+                mine, wanted, rtol=max(rtol, 1e-4), atol=max(atol, 1e-5 * max(1.0, float(scale)))
+            )
+        return ""
+    known = [why for words, why in NOT_RUN.items() if words in reason]
+    assert known, f"refused for a reason that is not on the list: {reason}"
+    return known[0]
+
+
+def node_cases() -> list[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = [case for case in loader.load_model_tests(kind="node") if case.model is not None]
+    chosen = []
+    for case in cases:
+        kinds = {node.op_type for node in case.model.graph.node}
+        if kinds <= OPERATORS and not kinds <= CONSTANT_ONLY and "_expanded" not in case.name:
+            chosen.append(case)
+    return chosen
+
+
+def test_the_node_cases_of_the_operators_that_we_have(tmp_path: Path) -> None:
+    cases = node_cases()
+    assert len(cases) > 300
+    why: dict[str, list[str]] = {}
+    for case in cases:
+        for inputs, outputs in case.data_sets:
+            try:
+                reason = run_case(case.model, inputs, outputs, tmp_path, case.rtol, case.atol)
+            except AssertionError as error:
+                raise AssertionError(f"{case.name}: {error}") from error
+            why.setdefault(reason, []).append(case.name)
+    ran = why.pop("", [])
+    print(f"{len(ran)} node cases ran")
+    for reason, names in sorted(why.items()):
+        print(f"not run, {len(names)}: each {reason}: {', '.join(names)}")
+    assert len(ran) >= 240
+
+
+@pytest.mark.parametrize("kind", ["pytorch-converted", "pytorch-operator", "simple"])
+def test_the_cases_that_pytorch_wrote(kind: str, tmp_path: Path) -> None:
+    why: dict[str, list[str]] = {}
+    for case in loader.load_model_tests(kind=kind):
+        folder = Path(case.model_dir)
+        model = onnx.load(folder / "model.onnx")
+        kinds = {node.op_type for node in model.graph.node}
+        if not kinds <= OPERATORS:
+            why.setdefault(f"is of operators that we lack: {', '.join(sorted(kinds - OPERATORS))}", []).append(
+                case.name
+            )
+            continue
+        data = folder / "test_data_set_0"
+        try:
+            inputs, outputs = (
+                [numpy_helper.to_array(onnx.load_tensor(path)) for path in sorted(data.glob(f"{what}_*.pb"))]
+                for what in ("input", "output")
+            )
+        except Exception:  # sequences
+            why.setdefault("takes sequences", []).append(case.name)
+            continue
+        try:
+            reason = run_case(model, inputs, outputs, tmp_path, case.rtol, case.atol)
+        except AssertionError as error:
+            raise AssertionError(f"{case.name}: {error}") from error
+        why.setdefault(reason, []).append(case.name)
+    ran = why.pop("", [])
+    print(f"{kind}: {len(ran)} ran")
+    for reason, names in sorted(why.items()):
+        print(f"not run, {len(names)}: each {reason}: {', '.join(names)}")
+    assert len(ran) >= {"pytorch-converted": 55, "pytorch-operator": 8, "simple": 3}[kind]
+
+
+LIGHT = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet", "vgg19", "zfnet512")  # fmt: skip
+
+
+def randomised_light(name: str) -> Any:
+    """A light model with random weights in place of its equal ones, which would hide every exchange of places."""
+    model = onnx.load(DATA / "light" / f"light_{name}.onnx")
+    rng = np.random.default_rng(4)
+    shapes: dict[str, tuple[int, ...]] = {}
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    keep, made = [], []
+    for node in model.graph.node:
+        if node.op_type == "ConstantOfShape" and node.input[0] in values:
+            shape = tuple(int(v) for v in values[node.input[0]])
+            shapes[node.output[0]] = shape
+            made.append((node.output[0], shape))
+        else:
+            keep.append(node)
+    roles = {}
+    for node in keep:
+        for position, value in enumerate(node.input):
+            roles[value] = (node.op_type, position)
+    for value, shape in made:
+        kind, position = roles.get(value, ("", 0))
+        fan_in = max(1, int(np.prod(shape[1:])))
+        array = rng.normal(0, (2 / fan_in) ** 0.5 if len(shape) > 1 else 0.1, shape)
+        if kind == "BatchNormalization" and position in (1, 4):
+            array = rng.uniform(0.5, 1.5, shape)
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), value))
+    if keep[-1].op_type == "Softmax":  # onnx' reference takes every softmax for one of opset 13
+        model.graph.output[0].name = keep.pop().input[0]
+    del model.graph.node[:]
+    model.graph.node.extend(keep)
+    return model
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_models_answer_as_given(name: str, tmp_path: Path) -> None:
+    path = DATA / "light" / f"light_{name}.onnx"
+    wanted = numpy_helper.to_array(onnx.load_tensor(path.with_name(f"light_{name}_output_0.pb")))
+    graph = to_graph(path)
+    count = int(np.prod(shape := (1, *graph.shape(graph.inputs[0].tensor)[1:])))
+    x = (np.arange(count).reshape(shape) / count).astype(np.float32)  # as onnx' own runner makes it
+    got = edgecnn.load(graph)(x)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+    moves = [node for node in graph.nodes if node.operator == "transpose"]
+    # That of the input; shufflenet shuffles channels besides, in each of its 16 units.
+    assert len(moves) == (17 if name == "shufflenet" else 1)
+
+
+# Not those with local response normalisation, which onnx 1.23's reference computes for the first channel only.
+@pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
+def test_light_models_with_random_weights(name: str, tmp_path: Path) -> None:
+    model = randomised_light(name)
+    x = np.random.default_rng(1).uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)
+    constant = {tensor.name for tensor in model.graph.initializer}
+    modern = onnx.ModelProto()
+    modern.CopyFrom(model)
+    if name == "shufflenet":  # onnx' reference takes a batch normalisation before opset 14 for one in training
+        modern.opset_import[0].version = 15
+    feeds = {next(value.name for value in model.graph.input if value.name not in constant): x}
+    (wanted,) = ReferenceEvaluator(modern).run(None, feeds)
+    (got,) = answers(model, [x], tmp_path)
+    assert np.abs(got - wanted).max() <= 2e-5 * np.abs(wanted).max()
+
+
+def one_node(operator: str, inputs: dict[str, Sequence[int]], outputs: int = 1, **attributes: Any) -> Any:
+    node = helper.make_node(operator, list(inputs), [f"y{i}" for i in range(outputs)], name="it", **attributes)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    ends = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(outputs)]
+    return helper.make_model(helper.make_graph([node], "g", values, ends), opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_all_unsupported_operators_are_named_at_once(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], name="fine"),
+        helper.make_node("LSTM", ["a"], ["b"], name="first"),
+        helper.make_node("Mine", ["a"], ["c"], name="second", domain="com.example"),
+        helper.make_node("Add", ["b", "c"], ["y"], name="sum"),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 8, 8]) for n in "xy")
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(edgecnn.UnsupportedLayerError) as caught:
+        to_graph(tmp_path / "m.onnx")
+    assert [(i.path, i.class_name) for i in caught.value.items] == [
+        ("first", "onnx.LSTM"),
+        ("second", "onnx.com.example.Mine"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "/etc/hostname", "sub/secret.bin", "..", "missing.bin", "link.bin"]
+)
+def test_weights_elsewhere_are_not_read(location: str, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    (folder / "sub").mkdir()
+    (folder / "sub" / "secret.bin").write_bytes(bytes(4096))
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    model = one_node("Mul", {"x": [1, 3], "w": [3]})
+    model.graph.input.pop()
+    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[3])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(edgecnn.ConversionError, match=r"safety|cannot be read"):
+        to_graph(folder / "m.onnx")
+
+
+def test_weights_in_a_file_beside_the_model(tmp_path: Path) -> None:
+    weights = np.arange(3, dtype=np.float32)
+    (tmp_path / "w.bin").write_bytes(bytes(64) + weights.tobytes())
+    model = one_node("Mul", {"x": [1, 3], "w": [3]})
+    model.graph.input.pop()
+    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[3])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "w.bin", "offset": "64", "length": "12"}.items():
+        tensor.external_data.add(key=key, value=value)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    np.testing.assert_array_equal(edgecnn.load(to_graph(tmp_path / "m.onnx"))(np.ones((2, 3))), [weights, weights])
+    (tmp_path / "w.bin").write_bytes(bytes(70))
+    with pytest.raises(edgecnn.ConversionError, match="wanted 12 bytes"):
+        to_graph(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_files_are_refused_or_read(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    data = (DATA / "light" / "light_squeezenet.onnx").read_bytes()
+    path = tmp_path / "m.onnx"
+    for _ in range(12):
+        changed = bytearray(data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+        for _ in range(rng.integers(1, 8)):
+            changed[rng.integers(len(changed))] = rng.integers(256)
+        path.write_bytes(changed)
+        try:
+            graph = to_graph(path)
+        except edgecnn.ConversionError:
+            continue
+        graph.check()
+
+
+def test_a_huge_constant_is_not_made(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["c"]),
+        helper.make_node("Add", ["x", "c"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3]) for n in "xy")
+    shape = numpy_helper.from_array(np.array([2**20, 2**20], np.int64), "s")
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [shape]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(edgecnn.UnsupportedLayerError, match="2\\^28"):
+        to_graph(tmp_path / "m.onnx")
+
+
+def test_the_command_converts_it(tmp_path: Path) -> None:
+    from edgecnn.cli import main
+
+    target = tmp_path / "squeeze.ecnn"
+    assert main(["convert", str(DATA / "light" / "light_squeezenet.onnx"), "-o", str(target)]) == 0
+    assert edgecnn.load(target).outputs[0].shape == (None, 1000, 1, 1)
+    assert os.path.getsize(target) > 1000
