@@ -23,12 +23,16 @@ from edgecnn.converters.layers import register
 from edgecnn.converters.passes import pipeline
 from edgecnn.converters.report import LayerOutcome, Report, outcomes
 from edgecnn.converters.sources import open_source
-from edgecnn.errors import InputError
+from edgecnn.errors import InputError, VerificationError
 from edgecnn.graph import Graph
+from edgecnn.runtime.model import load
+from edgecnn.tools.verify import KEY, TOLERANCE, check, golden_sample
 
 __all__ = ["LayerOutcome", "Report", "convert", "register", "to_graph"]
 
 WEIGHTS = ("float32", "float16")
+HALF_TOLERANCE = 0.02
+"""For answers with float16 weights beside those with the model's own, as a part of the largest value."""
 MOST_HALF_ONLY = 1024
 """Constants of fewer values (biases, statistics) stay in float32: they decide accuracy and weigh nothing."""
 
@@ -42,19 +46,25 @@ def convert(
     labels: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    verify: bool = False,
+    config: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Convert a Keras model to an .ecnn file, without TensorFlow and without executing anything from the file.
 
     Args:
-        model: path of an .h5, .hdf5 or .keras file, or a Keras model (Keras 3 or tf-keras).
+        model: path of an .h5, .hdf5, .keras or .onnx file, or a Keras model (Keras 3 or tf-keras).
         output: the file to write; None: beside the source, with the suffix .ecnn.
         weights: "float32", or "float16" for half the size (rounded to 11 bits; computing stays in float32).
         compress: compress the weights losslessly where that makes them smaller.
         labels: names of the classes, in the order of the outputs.
         metadata: anything JSON can hold, kept in the file.
         overwrite: whether an existing file may be replaced.
+        verify: compute a golden sample by the plain meaning of the model's operators, before any pass; hold this CPU's
+            answers against it, and keep it in the file for `edgecnn verify`.
+        config: where `model` holds weights alone (.weights.h5): the JSON of its structure, from model.to_json().
 
     Raises:
+        VerificationError: with `verify`, this CPU's answers are off.
         UnsupportedLayerError: listing every layer that cannot be converted.
         ConversionError: no such file, no Keras model, damaged, or unsafe.
         InputError: an argument that cannot be meant; the output exists already.
@@ -75,11 +85,13 @@ def convert(
     extra = dict(metadata or {})
     if labels is not None:
         extra["labels"] = [str(label) for label in labels]
-    with open_source(model) as description:
-        graph = assemble(description)
-        notes = _warnings(graph, extra)
-        graph, _ = pipeline.run(graph)
+    with open_source(model, config) as description:
+        plain = assemble(description)
+        notes = _warnings(plain, extra)
+        graph, _ = pipeline.run(plain)
         graph = _encoded(replace(graph, metadata={**graph.metadata, **extra}), weights)
+        if verify:
+            graph = _with_golden_sample(graph, plain, weights)
         size = file_format.write(graph, target, compress=compress, overwrite=overwrite)
         return Report(
             description.source,
@@ -93,6 +105,24 @@ def convert(
             graph.macs,
             notes,
         )
+
+
+def _with_golden_sample(graph: Graph, plain: Graph, weights: str) -> Graph:
+    """The graph with a golden sample in its metadata, checked on this CPU.
+
+    The sample is of the weights as the file holds them; that these and the passes keep the model's answers is checked
+    against the graph as it was before.
+    """
+    stored = file_format.read(file_format.encode(graph))
+    sample = golden_sample(stored)
+    for wanted, tolerance in (
+        (sample, TOLERANCE),
+        (golden_sample(plain), HALF_TOLERANCE if weights == "float16" else TOLERANCE),
+    ):
+        result = replace(check(load(stored), wanted), tolerance=tolerance)
+        if not result.passed:
+            raise VerificationError(f"{graph.name}: this CPU's answers differ from the model's\n{result}")
+    return replace(graph, metadata={**graph.metadata, KEY: sample})
 
 
 def to_graph(model: Any, *, passes: bool = True) -> Graph:

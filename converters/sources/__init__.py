@@ -2,6 +2,7 @@
 
 keras_h5.py    .h5, .hdf5: written by Keras 2, tf-keras and Keras 3
 keras_zip.py   .keras: the zip that Keras 3 and tf-keras write
+keras_weights.py  .weights.h5 and a JSON configuration
 keras_live.py  a model object
 onnx.py        .onnx: what PyTorch and others export
 configuration.py  Keras' JSON configuration, which all three share
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.converters.sources.description import ModelDescription
-from edgecnn.errors import ConversionError
+from edgecnn.errors import ConversionError, InputError
 
 _OTHERS = {
     ".tflite": "a LiteRT model",
@@ -28,18 +29,21 @@ _OTHERS = {
 }
 
 
-def open_source(model: Any) -> AbstractContextManager[ModelDescription]:
+def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> AbstractContextManager[ModelDescription]:
     """The description of a model, whatever it comes as; weights are read while the context is open.
 
     Args:
         model: path of an .h5, .hdf5, .keras or .onnx file, or a Keras model.
+        config: for a file of weights alone, the JSON of its structure (model.to_json()).
 
     Raises:
         ConversionError: no such file, no model, damaged, or unsafe.
     """
-    from edgecnn.converters.sources import keras_h5, keras_live, keras_zip
+    from edgecnn.converters.sources import keras_h5, keras_live, keras_weights, keras_zip
 
     if not isinstance(model, str | os.PathLike):
+        if config is not None:
+            raise InputError("config: a model object has its structure; give a file of weights, or leave config out")
         return keras_live.describe(model)
     path = Path(model)
     if not path.exists():
@@ -56,6 +60,10 @@ def open_source(model: Any) -> AbstractContextManager[ModelDescription]:
         raise ConversionError(f"{path}: cannot be read: {error.strerror}") from error
     if start.startswith(b"PK"):
         return keras_zip.describe(path)
+    if config is not None:
+        if start != b"\x89HDF\r\n\x1a\n":
+            raise ConversionError(f"{path}: holds no HDF5 weights; --config goes with what model.save_weights writes")
+        return keras_weights.describe(path, Path(config))
     if start == b"\x89HDF\r\n\x1a\n":
         return keras_h5.describe(path)
     if not start:

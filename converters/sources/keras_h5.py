@@ -26,7 +26,7 @@ def describe(path: Path) -> Iterator[ModelDescription]:
             if hdf5.strings(file, "layer_names", name) is not None or "layers" in file:
                 raise ConversionError(
                     f"{name}: holds weights only, without the model's structure (save_weights); "
-                    f"save the whole model: model.save('model.keras')"
+                    f"save the whole model: model.save('model.keras'), or give its JSON (model.to_json()) with --config"
                 )
             raise ConversionError(f"{name}: an HDF5 file, but no Keras model; wanted what model.save writes")
         try:

@@ -34,6 +34,8 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
         model = onnx.load_model_from_string(data)
         if model.functions:
             model = inliner.inline_local_functions(model)
+        if not model.graph.node or not model.graph.output:
+            raise ConversionError(f"{name}: no ONNX model: it has no nodes or no outputs")
         written, model = _opset(model), _modern(model, name)
         yield _Reader(model, name, path, len(data), written).model()
     except ConversionError:
@@ -74,8 +76,6 @@ class _Reader:
 
     def model(self) -> ModelDescription:
         graph = self.proto.graph
-        if not graph.node or not graph.output:
-            raise ConversionError(f"{self.name}: no ONNX model: it has no nodes or no outputs")
         if graph.sparse_initializer:
             raise ConversionError(f"{self.name}: has sparse initialisers; export it with dense ones")
         for tensor in graph.initializer:
@@ -90,8 +90,7 @@ class _Reader:
         if not inputs:
             raise ConversionError(f"{self.name}: has no input; all is constant")
         taken = {layer.path for layer in layers}
-        for node in graph.node:
-            layers.append(self._layer(node, taken))
+        layers += [self._layer(node, taken) for node in graph.node]
         outputs = []
         for value in graph.output:
             reference = self.found.get(value.name)
@@ -140,7 +139,12 @@ class _Reader:
                 self.found[output] = TensorReference(name, 0, index)
         config = {attribute.name: self._attribute(attribute) for attribute in node.attribute}
         # Shapes that hold a fixed batch are known by it.
-        config |= {"opset": self.opset, "written": self.written, "outputs": len(node.output), "batches": tuple(self.batches)}
+        config |= {
+            "opset": self.opset,
+            "written": self.written,
+            "outputs": len(node.output),
+            "batches": tuple(self.batches),
+        }
         domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
         return LayerDescription(
             name, f"onnx.{domain}{node.op_type}", config, (Call(arguments),), weights_of_nothing(name)

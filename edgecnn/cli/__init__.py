@@ -17,13 +17,21 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from edgecnn.cli import bench, convert, info, inspect, run
+from edgecnn.cli import bench, compare, convert, info, inspect, run, verify
 from edgecnn.cli.command import Answer, Command
 from edgecnn.errors import Error, UnsupportedLayerError
 from edgecnn.tools.text import printable
 from edgecnn.version import __version__
 
-COMMANDS: tuple[Command, ...] = (convert.COMMAND, inspect.COMMAND, run.COMMAND, bench.COMMAND, info.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    convert.COMMAND,
+    inspect.COMMAND,
+    run.COMMAND,
+    verify.COMMAND,
+    compare.COMMAND,
+    bench.COMMAND,
+    info.COMMAND,
+)
 
 BUG, FILE, INTERRUPTED, READER_GONE = 1, 3, 130, 141
 

@@ -1,4 +1,4 @@
-"""edgecnn convert: a Keras file becomes an .ecnn file."""
+"""edgecnn convert: a model's file becomes an .ecnn file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgecnn.tools.text import size_text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a Keras model: .h5, .hdf5 or .keras")
+    parser.add_argument("model", help="a Keras model (.h5, .hdf5, .keras) or an ONNX model (.onnx)")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: beside the model, with the suffix .ecnn")
     parser.add_argument(
         "--weights",
@@ -23,6 +23,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compress", action="store_true", help="compress the weights without loss, where that helps")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, UTF-8, one a line")
+    parser.add_argument("--config", metavar="FILE", help="for weights alone (.weights.h5): the JSON of model.to_json()")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compute a golden sample, check it on this CPU and keep it in the file for `edgecnn verify`",
+    )
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
 
 
@@ -48,6 +54,8 @@ def _run(arguments: argparse.Namespace) -> Answer:
             compress=arguments.compress,
             labels=labels,
             overwrite=arguments.force,
+            verify=arguments.verify,
+            config=arguments.config,
         )
         memory = _peak_memory(output)
     text = f"{report}\npeak memory on this CPU for one image: {size_text(memory)}"
@@ -75,7 +83,7 @@ def _read_labels(path: Path) -> list[str]:
 
 COMMAND = Command(
     "convert",
-    "Convert a Keras model to an .ecnn file. Needs no TensorFlow.",
+    "Convert a Keras or ONNX model to an .ecnn file. Needs no TensorFlow.",
     "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt",
     _add_arguments,
     _run,

@@ -346,6 +346,17 @@ def run_all(graph: Graph, inputs: Mapping[str, Array], *, dtype: Any = np.float6
 
 
 def run(graph: Graph, inputs: Mapping[str, Array], *, dtype: Any = np.float64) -> dict[str, Array]:
-    """The outputs by public name; see `run_all`."""
-    values = run_all(graph, inputs, dtype=dtype)
+    """The outputs by public name. What nobody reads any more is let go, so that no more than needed is held at once."""
+    values: dict[str, Array] = {port.tensor: np.asarray(inputs[port.name], dtype) for port in graph.inputs}
+    left = {name: len(readers) for name, readers in graph.readers.items()}
+    for node in graph.nodes:
+        given = [
+            None if not n else values_of(graph.constants[n], dtype) if n in graph.constants else values[n]
+            for n in node.inputs
+        ]
+        values.update(zip(node.outputs, evaluate(node, given), strict=True))
+        for name in node.inputs:
+            left[name or ""] = left.get(name, 0) - 1
+            if name in values and left[name] == 0 and name not in graph.output_tensors:
+                del values[name]
     return {port.name: values[port.tensor] for port in graph.outputs}

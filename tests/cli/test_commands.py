@@ -16,6 +16,7 @@ import pytest
 from edgecnn import cli
 from edgecnn.cli import COMMANDS, convert_main, main
 from edgecnn.cli.command import Answer, Command
+from edgecnn.tools.verify import KEY, golden_sample
 from small_models import convolution, mean_classifier, save
 
 NAMES = [command.name for command in COMMANDS]
@@ -25,9 +26,11 @@ DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits.h5"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with model.h5, model.ecnn (mean of each channel) and x.npy for it."""
+    """The working folder, with model.h5, model.ecnn (mean of each channel), golden.ecnn (with a sample) and x.npy for them."""
     (tmp_path / "model.h5").write_bytes(DIGITS.read_bytes())
     save(mean_classifier(metadata={"labels": ["red", "green", "blue"]}), tmp_path)
+    golden = mean_classifier()
+    save(replace(golden, metadata={KEY: golden_sample(golden)}), tmp_path, "golden.ecnn")
     np.save(tmp_path / "x.npy", np.full((1, 4, 4, 3), 2.0))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -88,6 +91,8 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
         ["convert", "model.h5", "-o", "new.ecnn"],
         ["inspect", "model.ecnn"],
         ["run", "model.ecnn", "x.npy"],
+        ["verify", "golden.ecnn"],
+        ["compare", "model.ecnn", "golden.ecnn", "--data", "x.npy"],
         ["bench", "model.ecnn", "--runs", "10", "--threads", "1"],
         ["info"],
     ],

@@ -338,3 +338,43 @@ def test_a_thresholded_relu_of_keras_2() -> None:
     given = keras.layers.Input((8, 8, 3))
     model = keras.Model(given, keras.layers.ThresholdedReLU(0.25)(given))
     assert_agrees(model, model)
+
+
+@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+def test_weights_beside_a_json_configuration(which: str, suffix: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip(which)
+    if which == "keras" and suffix == ".h5":
+        pytest.skip("Keras 3 saves weights as .weights.h5 only")
+    model = randomised(transfer(keras) if suffix == ".weights.h5" else any_size(keras))
+    weights, config = tmp_path / f"model{suffix}", tmp_path / "model.json"
+    model.save_weights(weights)
+    config.write_text(model.to_json())
+    edgecnn.convert(weights, tmp_path / "from_both.ecnn", config=config)
+    edgecnn.convert(model, tmp_path / "from_model.ecnn")
+    assert (tmp_path / "from_both.ecnn").read_bytes() == (tmp_path / "from_model.ecnn").read_bytes()
+
+
+def test_a_configuration_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    model = transfer(keras)
+    model.save_weights(tmp_path / "m.weights.h5")
+    model.save(tmp_path / "whole.h5")
+    (tmp_path / "m.json").write_text(model.to_json())
+    (tmp_path / "other.json").write_text(any_size(keras).to_json())
+    (tmp_path / "none.json").write_text("no json")
+    cases = {
+        ("m.weights.h5", "other.json"): "weights",
+        ("m.weights.h5", "none.json"): "no JSON",
+        ("m.weights.h5", "absent.json"): "cannot be read",
+        ("whole.h5", "m.json"): "whole model",
+        ("m.json", "m.json"): "no HDF5",
+    }
+    for (source, config), words in cases.items():
+        with pytest.raises(edgecnn.ConversionError, match=words):
+            edgecnn.convert(tmp_path / source, tmp_path / "out.ecnn", config=tmp_path / config)
+    with pytest.raises(edgecnn.InputError, match="config"):
+        edgecnn.convert(model, tmp_path / "out.ecnn", config=tmp_path / "m.json")
+    with pytest.raises(edgecnn.ConversionError, match="--config"):
+        edgecnn.convert(tmp_path / "m.weights.h5", tmp_path / "out.ecnn")
+    assert not (tmp_path / "out.ecnn").exists()
