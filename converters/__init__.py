@@ -48,6 +48,7 @@ def convert(
     overwrite: bool = False,
     verify: bool = False,
     config: str | os.PathLike[str] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Report:
     """Convert a Keras model to an .ecnn file, without TensorFlow and without executing anything from the file.
 
@@ -62,6 +63,8 @@ def convert(
         verify: compute a golden sample by the plain meaning of the model's operators, before any pass; hold this CPU's
             answers against it, and keep it in the file for `edgecnn verify`.
         config: where `model` holds weights alone (.weights.h5): the JSON of its structure, from model.to_json().
+        input_shapes: sizes without the batch, in the model's own order, by input name, for inputs whose sizes the model
+            leaves open: the file then takes these only, and what depends on them is computed now.
 
     Raises:
         VerificationError: with `verify`, this CPU's answers are off.
@@ -86,7 +89,7 @@ def convert(
     if labels is not None:
         extra["labels"] = [str(label) for label in labels]
     with open_source(model, config) as description:
-        plain = assemble(description)
+        plain = assemble(description, input_shapes)
         notes = _warnings(plain, extra)
         graph, _ = pipeline.run(plain)
         graph = _encoded(replace(graph, metadata={**graph.metadata, **extra}), weights)
@@ -125,15 +128,16 @@ def _with_golden_sample(graph: Graph, plain: Graph, weights: str) -> Graph:
     return replace(graph, metadata={**graph.metadata, KEY: sample})
 
 
-def to_graph(model: Any, *, passes: bool = True) -> Graph:
+def to_graph(model: Any, *, passes: bool = True, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """A Keras model's graph, without writing a file.
 
     Args:
         model: as for `convert`.
         passes: whether the passes are run.
+        input_shapes: as for `convert`.
     """
     with open_source(model) as description:
-        graph = assemble(description)
+        graph = assemble(description, input_shapes)
     return pipeline.run(graph)[0] if passes else graph
 
 

@@ -22,7 +22,7 @@ from edgecnn.converters.sources.description import (
     leaves,
     replaced,
 )
-from edgecnn.errors import ConversionError, GraphError, UnsupportedLayer, UnsupportedLayerError
+from edgecnn.errors import ConversionError, GraphError, InputError, UnsupportedLayer, UnsupportedLayerError
 from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor
 
 MOST_CALLS = 100_000
@@ -34,19 +34,30 @@ Outputs = Mapping[TensorReference, Value]
 layer before it cannot be converted."""
 
 
-def assemble(description: ModelDescription) -> Graph:
+def assemble(description: ModelDescription, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """The graph that says what the model says, operator by operator.
 
+    Args:
+        input_shapes: sizes without the batch, by public input name (of a single input "" will do), for inputs whose sizes the model leaves open.
+
     Raises:
+        InputError: such a shape contradicts the model, or names no input.
         UnsupportedLayerError: naming every layer that cannot be converted.
         ConversionError: the model's parts do not fit each other.
     """
-    return _Assembler(description).assemble()
+    return _Assembler(description, input_shapes or {}).assemble()
 
 
 class _Assembler:
-    def __init__(self, description: ModelDescription) -> None:
+    def __init__(self, description: ModelDescription, input_shapes: Mapping[str, Sequence[int]]) -> None:
         self.description = description
+        names = {name: reference.layer for name, reference in description.inputs}
+        if "" in input_shapes and len(names) == 1:
+            input_shapes = {next(iter(names)): input_shapes[""]}
+        unknown = sorted(input_shapes.keys() - names.keys())
+        if unknown:
+            raise InputError(f"input_shapes: there is no input {unknown[0]!r}; the model has {sorted(names)}")
+        self.shapes = {names[name]: tuple(shape) for name, shape in input_shapes.items()}
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
@@ -149,7 +160,7 @@ class _Assembler:
         here = f"{path}{layer.path}"
         try:
             if layer.class_name == "InputLayer":
-                return [self._add_tensor(layer.path, _input_shape(layer))]
+                return [self._add_tensor(layer.path, self._fixed(layer.path, _input_shape(layer)))]
             if layer.model is not None:
                 return self._inner_model(layer, layer.model, number, call, here, scope, outputs)
             inputs = [self._output(model, outputs, reference) for reference in call.inputs]
@@ -192,11 +203,23 @@ class _Assembler:
                 f"{model.source}: layer {here!r} ({layer.class_name}): {error}; the file is damaged, or its weights belong "
                 f"to another model"
             ) from error
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             raise ConversionError(
                 f"{model.source}: layer {here!r} ({layer.class_name}): its configuration is damaged "
                 f"({type(error).__name__}: {error})"
             ) from error
+
+    def _fixed(self, path: str, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """An input's shape with the sizes that the user has fixed."""
+        wanted = self.shapes.get(path)
+        if wanted is None:
+            return shape
+        fits = len(wanted) == len(shape) - 1 and all(a in (None, b) for a, b in zip(shape[1:], wanted, strict=False))
+        if not fits or any(type(size) is not int or size < 1 for size in wanted):
+            raise InputError(f"input_shapes: {path!r} has the shape {shape[1:]} without its batch; given {wanted}")
+        return (None, *wanted)
 
     def _inner_model(
         self,

@@ -22,9 +22,9 @@ from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 
-BATCH = -(10**12)
-"""Stands in a constant shape for the number of images."""
-UNKNOWN = -(10**12) - 1
+BATCH = -1987654321
+"""Stands in a constant shape for the number of images; fits 32 bits, to which some cast shapes."""
+UNKNOWN = -1987654322
 """For another size that is known at the call only."""
 MOST_FOLDED = 2**28
 """Values of a constant that is computed here."""
@@ -104,8 +104,9 @@ def _folded(call: Call) -> Any:
         found = [call.layer.config[key] for key in ("value", "value_float", "value_int", "value_floats", "value_ints") if key in call.layer.config]  # fmt: skip
         return np.asarray(found[0])
     given = [np.asarray(v) for v in call.inputs if v is not None]
-    if any(((v == BATCH) | (v == UNKNOWN)).any() for v in given if v.dtype.kind in "iu") and name not in _MOVES:
-        return np.full(1, UNKNOWN)  # arithmetic on sizes that are not known; what uses it says so
+    marked = any(((v == BATCH) | (v == UNKNOWN)).any() for v in given if v.dtype.kind in "iu") and name not in _MOVES
+    if marked and name in ("ConstantOfShape", "Expand", "Tile", "Range"):
+        raise Unsupported("its size is known at the call only", "export the model for images of a fixed size")
     if name in ("ConstantOfShape", "Expand", "Tile", "Range"):
         wanted = math.prod(int(v) for v in np.asarray(given[-1]).reshape(-1)) if name != "Range" else int(abs(given[1]))
         if abs(wanted) * max(1, given[0].size if name == "Tile" else 1) > MOST_FOLDED:
@@ -130,7 +131,9 @@ def _folded(call: Call) -> Any:
         helper.make_graph([node], "folded", infos, ends), opset_imports=[helper.make_opsetid("", call.opset)]
     )
     feeds = {n: np.asarray(v) for n, v in zip(names, call.inputs, strict=True) if v is not None}
-    return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feeds)]
+    found = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feeds)]
+    # Arithmetic on sizes that are not known gives others that are not; what uses them says so.
+    return [np.full_like(value, UNKNOWN) if marked and value.dtype.kind in "iu" else value for value in found]
 
 
 _MOVES = ("Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Reshape", "Identity", "Transpose", "Split")

@@ -25,11 +25,27 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, UTF-8, one a line")
     parser.add_argument("--config", metavar="FILE", help="for weights alone (.weights.h5): the JSON of model.to_json()")
     parser.add_argument(
+        "--input-shape",
+        action="append",
+        type=_input_shape,
+        metavar="[NAME=]SIZE,SIZE,...",
+        help="fix the sizes of an input that the model leaves open, without the batch, in the model's own order",
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="compute a golden sample, check it on this CPU and keep it in the file for `edgecnn verify`",
     )
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """("photo", (224, 224, 3)) from "photo=224,224,3"; the name may be left out."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        return name, tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted sizes such as 224,224,3 or photo=224,224,3") from None
 
 
 def _run(arguments: argparse.Namespace) -> Answer:
@@ -56,10 +72,19 @@ def _run(arguments: argparse.Namespace) -> Answer:
             overwrite=arguments.force,
             verify=arguments.verify,
             config=arguments.config,
+            input_shapes=_named_shapes(arguments.input_shape or []),
         )
         memory = _peak_memory(output)
     text = f"{report}\npeak memory on this CPU for one image: {size_text(memory)}"
     return Answer({**report.to_json(), "peak_memory": memory}, text)
+
+
+def _named_shapes(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name. (A nameless one is for a model of one input: the converter finds its name.)"""
+    shapes = dict(given)
+    if len(shapes) != len(given):
+        raise InputError("--input-shape: two shapes for the same input")
+    return shapes
 
 
 def _peak_memory(path: Path) -> int | None:

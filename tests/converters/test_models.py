@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import edgecnn
+from edgecnn.cli import main
 from edgecnn.converters import register, to_graph
 from edgecnn.converters.layers import REGISTERED
 from edgecnn.graph import Graph
@@ -378,3 +379,29 @@ def test_a_configuration_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(edgecnn.ConversionError, match="--config"):
         edgecnn.convert(tmp_path / "m.weights.h5", tmp_path / "out.ecnn")
     assert not (tmp_path / "out.ecnn").exists()
+
+
+def test_open_sizes_can_be_fixed(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    model = randomised(any_size(keras))
+    free, fixed = to_graph(model), to_graph(model, input_shapes={"": (24, 20, 3)})
+    name = fixed.inputs[0].name
+    assert fixed.shape(fixed.inputs[0].tensor) == (None, 24, 20, 3)
+    assert (free.macs is None, fixed.macs is None) == (True, False)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 24, 20, 3)).astype(np.float32)
+    assert edgecnn.load(free)(x).tobytes() == edgecnn.load(fixed)(x).tobytes()
+    for wrong in (
+        {"other": (24, 20, 3)},
+        {name: (24, 20)},
+        {name: (24, 20, 4)},
+        {name: (24, -1, 3)},
+        {name: (24, None, 3)},
+    ):
+        with pytest.raises(edgecnn.InputError, match="input_shapes"):
+            to_graph(model, input_shapes=wrong)
+    model.save(tmp_path / "m.keras")
+    arguments = ["convert", str(tmp_path / "m.keras"), "-o", str(tmp_path / "m.ecnn"), "--input-shape"]
+    assert main([*arguments, "24,20,3"]) == 0
+    assert edgecnn.load(tmp_path / "m.ecnn").inputs[0].shape == (None, 24, 20, 3)
+    assert main([*arguments, "24,x", "--force"]) == 2
+    assert main([*arguments, "24,20,3", "--input-shape", "1,2,3", "--force"]) == 2
