@@ -189,15 +189,15 @@ class _Assembler:
             build = Builder()
             result = function(seen, build, tensors)
             node = f"{scope}{layer.path}" if number == 0 else f"{scope}{layer.path}:{number}"
-            results = list(result) if isinstance(result, list | tuple) else [result]
+            results: list[Any] = list(result) if isinstance(result, list | tuple) else [result]
             return self._accept(build.drafts, results, node, here)
         except Unsupported as problem:
             self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
             return [None]
         except GraphError as error:
             if model.keras == (0, 0):  # no weights stored apart from the model, which might belong to another
-                problem = Unsupported(str(error), "change it where the model is made")
-                self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
+                hint = "change it where the model is made"
+                self.items[here] = UnsupportedLayer(here, layer.class_name, str(error), hint)
                 return [None]
             raise ConversionError(
                 f"{model.source}: layer {here!r} ({layer.class_name}): {error}; the file is damaged, or its weights belong "

@@ -27,6 +27,7 @@ def axes_of(layer: Layer) -> int:
 def window_of(layer: Layer, kernel: Sequence[int], dilations: Sequence[int]) -> dict[str, Any]:
     """Strides and padding as attributes of a window operator."""
     axes, padding = axes_of(layer), layer.get("padding", "valid")
+    explicit: tuple[int, ...]
     if padding == "causal" and axes == 1:
         explicit = (dilations[0] * (kernel[0] - 1), 0)
     elif padding in ("valid", "same"):

@@ -312,7 +312,7 @@ def _is_batch(call: Call, size: int) -> bool:
 @operator("Reshape")
 def _reshape(call: Call, build: Builder) -> Tensor:
     x = call.tensor()
-    target = _sizes(call.value(1) if not isinstance(call.value(1), Tensor) else None, "target")
+    target = _sizes(call.constant(1, "target"), "target")
     if not call.get("allowzero", 0):
         target = [
             (x.shape[i] or -1 if i else BATCH) if size == 0 and i < len(x.shape) else size
@@ -759,7 +759,7 @@ def _matmul(call: Call, build: Builder) -> Tensor:
     x, y = call.value(0), call.value(1)
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         return build("matmul", x, y)
-    if isinstance(x, Tensor) and y is not None and y.ndim == 2:
+    if isinstance(x, Tensor) and isinstance(y, np.ndarray) and y.ndim == 2:
         return build("dense", x, y)
     if isinstance(y, Tensor) and isinstance(x, np.ndarray) and x.ndim == 2 and len(y.shape) >= 3:
         swap = (*range(1, len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2)

@@ -360,9 +360,9 @@ def convert_transpose(layer: Layer, build: Builder, inputs: Sequence[Tensor]) ->
         order[a], order[b] = b, a
     elif layer.class_name == "ops.Moveaxis":
         lists = [given(layer, None, name) for name in ("source", "destination")]
-        a, b = ([axis_of(v, rank) for v in (value if isinstance(value, list) else [value])] for value in lists)
-        order = [axis for axis in order if axis not in a]
-        for to, axis in sorted(zip(b, a, strict=True)):
+        moved, places = ([axis_of(v, rank) for v in (value if isinstance(value, list) else [value])] for value in lists)
+        order = [axis for axis in order if axis not in moved]
+        for to, axis in sorted(zip(places, moved, strict=True)):
             order.insert(to, axis)
     else:
         value = given(layer, 1, "axes", "perm", default=list(reversed(order)))

@@ -38,7 +38,7 @@ def _does_nothing(graph: Graph, node: Node) -> bool:
         return not any(ints(node.attributes, "pads"))
     if node.operator == "slice":
         whole = [node.attributes[name] for name in ("starts", "stops", "steps")]
-        return all(part == (0, LIMIT, 1) for part in zip(*whole, strict=True))  # type: ignore[arg-type]
+        return all(part == (0, LIMIT, 1) for part in zip(*whole, strict=True))
     if node.operator == "transpose":
         permutation = ints(node.attributes, "permutation")
         return permutation == tuple(sorted(permutation))

@@ -29,7 +29,7 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
         from onnx import inliner
     except ImportError as error:
         raise MissingPackageError(f"{name}: reading it needs onnx: pip install edgecnn[onnx]") from error
-    data = path.read_bytes() if path else bytes(source)  # type: ignore[arg-type]
+    data = path.read_bytes() if path else bytes(source)
     try:
         model = onnx.load_model_from_string(data)
         if model.functions:
