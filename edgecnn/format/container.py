@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecnn.errors import CorruptFileError, VersionError
+from edgecnn.errors import CorruptFileError, GraphError, VersionError
 
 MAGIC = b"\x89ECNN\r\n\x1a"
 VERSION = (1, 0)
@@ -26,6 +26,10 @@ REQUIRED = 1
 """Flag: a reader that does not know the section must refuse the file."""
 
 MOST_SECTIONS = 1024
+MOST_RANK = 8
+MOST_ITEMS = 64
+"""Most numbers in one attribute. The operator table needs two for each axis; without a limit the checker would multiply
+millions of sizes into one integer, which takes the square of their number."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
     if zlib.crc32(table) != table_sum:
         raise CorruptFileError(f"{name}: section table: its checksum does not match; the file was changed or damaged")
     sections: list[Section] = []
+    kinds: set[int] = set()
     end = HEADER.size + ENTRY.size * count
     for index in range(count):
         kind, flags, offset, size, checksum, zero = ENTRY.unpack_from(table, ENTRY.size * index)
@@ -107,8 +112,9 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
             )
         if any(data[end:offset]):
             raise CorruptFileError(f"{name}: bytes {end} to {offset}, between sections, must be zero")
-        if kind in {s.kind for s in sections}:
+        if kind in kinds:
             raise CorruptFileError(f"{where}: the section is there twice")
+        kinds.add(kind)
         if kind not in SECTION_NAMES and flags & REQUIRED:
             raise VersionError(f"{where}: this edgecnn must know the section and does not; upgrade edgecnn")
         sections.append(Section(kind, flags, offset, size, checksum))
@@ -124,13 +130,15 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
 
 
 class Output:
-    """Builds a section from primitives."""
+    """Builds a section from primitives. What a reader would refuse is a GraphError."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
     def varint(self, value: int) -> None:
         """An unsigned integer, seven bits a byte, the lowest first."""
+        if not 0 <= value < 2**64:
+            raise GraphError("a number is negative or longer than the 64 bits that the file has for it")
         while value >= 0x80:
             self.data.append(value & 0x7F | 0x80)
             value >>= 7
@@ -146,7 +154,10 @@ class Output:
 
     def text(self, value: str) -> None:
         """Length in bytes, then UTF-8."""
-        encoded = value.encode("utf-8")
+        try:
+            encoded = value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise GraphError(f"name {value!r} is not Unicode text: it holds half of a surrogate pair") from error
         self.varint(len(encoded))
         self.data += encoded
 
@@ -176,7 +187,9 @@ class Input:
             if byte < 0x80:
                 break
             if shift > 63:
-                raise self.fail(f"{what} is longer than 64 bits")
+                break
+        if value >= 2**64 or byte >= 0x80:
+            raise self.fail(f"{what} is longer than 64 bits")
         if byte == 0 and shift > 7:
             raise self.fail(f"{what} is not in its shortest form")
         if below is not None and value >= below:

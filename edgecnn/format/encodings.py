@@ -6,6 +6,7 @@ whichever is smaller; each optionally compressed. Only +0.0 counts as a zero: ev
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +22,21 @@ FLOAT32, FLOAT16, INT8, BITMASK32, BITMASK16, GAPS32, GAPS16 = range(7)
 NAMES = ("float32", "float16", "int8", "sparse_float32", "sparse_float16", "sparse_float32", "sparse_float16")
 """The constant's `encoding` for each tag."""
 
+_DENSE = {FLOAT32: "<f4", FLOAT16: "<f2", INT8: "i1"}
 _VALUES = {BITMASK32: "<f4", BITMASK16: "<f2", GAPS32: "<f4", GAPS16: "<f2"}
 
 LONG_GAP = 255
 """A gap byte that means: 255 zeros, and no value after them."""
+
+PIECE = 2**16
+"""Places, gap bytes or decompressed bytes that are decoded at a time; a multiple of 32, the bits that a mask is padded to."""
+
+_PLACE_BYTES = 64
+"""Temporary bytes for each place or gap byte of a piece: five arrays of 64-bit numbers, three of bytes, and the values."""
+
+_INPUT_PIECE = 2**14
+_INFLATING = 2**17
+"""Bytes of zlib's window and state (48 KiB), the piece of its input that it keeps, and Python's objects around them."""
 
 
 def encode(constant: Constant, compress: bool) -> tuple[int, int, memoryview]:
@@ -77,8 +89,8 @@ def _encode_sparse(constant: Constant) -> tuple[int, memoryview]:
     present = np.ascontiguousarray(values[kept]).astype("<f2" if half else "<f4").tobytes()
     mask = _padded(np.packbits(kept, bitorder="little").tobytes())
     gaps = _gaps(kept)
-    places = len(gaps).to_bytes(4, "little") + _padded(gaps)
-    if len(places) < len(mask):
+    places = len(gaps).to_bytes(8, "little")[:4] + _padded(gaps)
+    if len(places) < len(mask) and len(gaps) < 2**32:
         return (GAPS16 if half else GAPS32), memoryview(places + present)
     return (BITMASK16 if half else BITMASK32), memoryview(mask + present)
 
@@ -97,73 +109,157 @@ def _gaps(kept: Array) -> bytes:
     return out.tobytes()
 
 
+def memory(tag: int, raw_length: int, elements: int) -> tuple[int, int]:
+    """What `decode` allocates for a constant of so many elements.
+
+    Returns:
+        Bytes of the array that it gives back, 0 for a view of the file; bytes besides, which it gives free at its end.
+    """
+    inflating = _INFLATING + 2 * min(PIECE, raw_length) if raw_length else 0
+    if tag in (FLOAT32, INT8):
+        return raw_length, inflating
+    if tag == FLOAT16:
+        return 4 * elements, raw_length + inflating
+    return 4 * elements, raw_length + max(inflating, _PLACE_BYTES * min(PIECE, elements))
+
+
 def decode(
     tag: int, raw_length: int, data: memoryview, shape: tuple[int, ...], fail: Callable[[str], Exception]
 ) -> Array:
-    """A constant's values from bytes: float32 or int8, C-contiguous, read-only; dense float32 is a view of `data`.
+    """A constant's values from bytes: float32 or int8, C-contiguous, aligned, read-only.
+
+    Dense float32 and int8 that are not compressed are views of `data`, if that is aligned.
 
     Args:
         raw_length: length before compression, 0 if not compressed.
         fail: makes the error to raise from a message.
     """
-    count = 1
-    for size in shape:
-        count *= size
+    count = math.prod(shape)
     if raw_length:
-        data = _decompress(data, raw_length, fail)
-    if tag in (FLOAT32, FLOAT16, INT8):
-        dtype = {FLOAT32: "<f4", FLOAT16: "<f2", INT8: "i1"}[tag]
-        wanted = count * np.dtype(dtype).itemsize
-        if len(data) != wanted:
-            raise fail(f"{len(data)} bytes for shape {shape}; wanted {wanted}")
-        stored = np.frombuffer(data, dtype)
-        values = stored.astype(np.int8 if tag == INT8 else np.float32, copy=False)
+        most = _most_bytes(tag, count)
+        if raw_length > most:
+            raise fail(f"{raw_length} bytes before compression for shape {shape}; wanted at most {most}")
+        data = _inflate(data, raw_length, fail)
+    if tag in _DENSE:
+        values = _dense(tag, data, shape, count, fail)
+    elif tag in (BITMASK32, BITMASK16):
+        values = _from_bitmask(data, count, _VALUES[tag], fail)
     else:
-        places, data = _bitmask(data, count, fail) if tag in (BITMASK32, BITMASK16) else _places(data, count, fail)
-        itemsize = np.dtype(_VALUES[tag]).itemsize
-        if len(data) != len(places) * itemsize:
-            raise fail(f"{len(data)} bytes of values for {len(places)} places; wanted {len(places) * itemsize}")
-        values = np.zeros(count, np.float32)
-        values[places] = np.frombuffer(data, _VALUES[tag])
+        values = _from_gaps(data, count, _VALUES[tag], fail)
     values = values.reshape(shape)
     values.flags.writeable = False
     return values
 
 
-def _bitmask(data: memoryview, count: int, fail: Callable[[str], Exception]) -> tuple[Array, memoryview]:
-    size = (count + 7) // 8
-    padded = size + -size % 4
-    if len(data) < padded:
-        raise fail(f"{len(data)} bytes; the bitmask alone takes {padded}")
-    bits = np.unpackbits(np.frombuffer(data[:padded], np.uint8), bitorder="little")
-    if bits[count:].any():
-        raise fail("the bitmask has bits beyond the last value")
-    return np.flatnonzero(bits[:count]), data[padded:]
+def _most_bytes(tag: int, count: int) -> int:
+    """Most bytes that an encoding may take before compression: a gap byte or less for each place, and every value."""
+    if tag in _DENSE:
+        return count * np.dtype(_DENSE[tag]).itemsize
+    return 4 + _multiple_of_4(count) + count * np.dtype(_VALUES[tag]).itemsize
 
 
-def _places(data: memoryview, count: int, fail: Callable[[str], Exception]) -> tuple[Array, memoryview]:
+def _multiple_of_4(size: int) -> int:
+    return size + -size % 4
+
+
+def _dense(tag: int, data: memoryview, shape: tuple[int, ...], count: int, fail: Callable[[str], Exception]) -> Array:
+    wanted = count * np.dtype(_DENSE[tag]).itemsize
+    if len(data) != wanted:
+        raise fail(f"{len(data)} bytes for shape {shape}; wanted {wanted}")
+    stored = np.frombuffer(data, _DENSE[tag])
+    if tag == FLOAT16:
+        return stored.astype(np.float32)
+    return np.require(stored, np.int8 if tag == INT8 else np.float32, "A")
+
+
+def _from_bitmask(data: memoryview, count: int, dtype: str, fail: Callable[[str], Exception]) -> Array:
+    size = _multiple_of_4((count + 7) // 8)
+    if len(data) < size:
+        raise fail(f"{len(data)} bytes; the bitmask alone takes {size}")
+    mask, stored = np.frombuffer(data[:size], np.uint8), _Values(data[size:], dtype, fail)
+    values = np.zeros(count, np.float32)
+    for start in range(0, 8 * size, PIECE):
+        bits = np.unpackbits(mask[start // 8 : (start + PIECE) // 8], bitorder="little").view(np.bool_)
+        piece = values[start : start + PIECE]
+        if bits[len(piece) :].any():
+            raise fail("the bitmask has bits beyond the last value")
+        kept = bits[: len(piece)]
+        piece[kept] = stored.take(int(np.count_nonzero(kept)))
+    stored.end()
+    return values
+
+
+def _from_gaps(data: memoryview, count: int, dtype: str, fail: Callable[[str], Exception]) -> Array:
     size = int.from_bytes(data[:4], "little")
-    padded = 4 + size + -size % 4
-    if len(data) < 4 or len(data) < padded:
+    padded = 4 + _multiple_of_4(size)
+    if len(data) < padded:
         raise fail(f"{len(data)} bytes; the gaps alone take {padded}")
-    gaps = np.frombuffer(data[4 : 4 + size], np.uint8)
+    if size > count:
+        raise fail(f"{size} gap bytes for {count} places")
     if any(data[4 + size : padded]):
         raise fail("the bytes after the gaps must be zero")
-    long = gaps == LONG_GAP
-    ends = np.cumsum(np.where(long, LONG_GAP, gaps.astype(np.int64) + 1))
-    places = ends[~long] - 1
-    if len(ends) and (ends[-1] > count or long[-1]):
-        raise fail(f"the gaps lead to place {ends[-1]} of {count}, or end without a value")
-    return places, data[padded:]
+    gaps, stored = np.frombuffer(data[4 : 4 + size], np.uint8), _Values(data[padded:], dtype, fail)
+    if size and gaps[-1] == LONG_GAP:
+        raise fail("the gaps end without a value")
+    values = np.zeros(count, np.float32)
+    place = 0
+    for start in range(0, size, PIECE):
+        piece = gaps[start : start + PIECE]
+        long = piece == LONG_GAP
+        ends = np.cumsum(np.where(long, LONG_GAP, piece.astype(np.int64) + 1)) + place
+        place = int(ends[-1])
+        if place > count:
+            raise fail(f"the gaps lead to place {place} of {count} or beyond")
+        places = ends[~long] - 1
+        values[places] = stored.take(len(places))
+    stored.end()
+    return values
 
 
-def _decompress(data: memoryview, raw_length: int, fail: Callable[[str], Exception]) -> memoryview:
+class _Values:
+    """The values of a sparse constant, which are taken piece by piece in their order."""
+
+    def __init__(self, data: memoryview, dtype: str, fail: Callable[[str], Exception]) -> None:
+        itemsize = np.dtype(dtype).itemsize
+        if len(data) % itemsize:
+            raise fail(f"{len(data)} bytes of values; wanted a multiple of {itemsize}")
+        self.values = np.frombuffer(data, dtype)
+        self.fail = fail
+        self.at = 0
+
+    def take(self, count: int) -> Array:
+        """The next ones."""
+        if count > len(self.values) - self.at:
+            raise self.fail(f"there are {len(self.values)} values for {self.at + count} places or more")
+        self.at += count
+        return self.values[self.at - count : self.at]
+
+    def end(self) -> None:
+        """None may be left."""
+        if self.at != len(self.values):
+            raise self.fail(f"there are {len(self.values)} values for {self.at} places")
+
+
+def _inflate(data: memoryview, raw_length: int, fail: Callable[[str], Exception]) -> memoryview:
+    """A zlib stream's bytes. In pieces: in one go, zlib would take the memory for them twice."""
+    target = memoryview(np.empty(raw_length, np.uint8).data)
     engine = zlib.decompressobj()
+    taken = filled = 0
     try:
-        raw = engine.decompress(data, raw_length)
-        rest = engine.decompress(engine.unconsumed_tail, 1)
+        while not engine.eof:
+            piece: bytes | memoryview = engine.unconsumed_tail
+            if not piece:
+                piece = data[taken : taken + _INPUT_PIECE]
+                taken += len(piece)
+            found = engine.decompress(piece, min(PIECE, raw_length - filled) or 1)
+            if len(found) > raw_length - filled:
+                raise fail(f"compressed data gives more than the {raw_length} bytes that it shall give")
+            if not piece and not found:
+                raise fail(f"compressed data ends early, after {filled} of {raw_length} bytes")
+            target[filled : filled + len(found)] = found
+            filled += len(found)
     except zlib.error as error:
         raise fail(f"compressed data: {error}") from error
-    if len(raw) != raw_length or rest or not engine.eof or engine.unused_data:
-        raise fail(f"compressed data gives {len(raw)} bytes or more; wanted exactly {raw_length}")
-    return memoryview(raw)
+    if filled != raw_length or engine.unused_data or taken < len(data):
+        raise fail(f"compressed data gives {filled} bytes, or bytes follow it; wanted exactly {raw_length}")
+    return target

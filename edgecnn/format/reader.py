@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import os
@@ -14,12 +13,23 @@ import numpy as np
 
 from edgecnn.errors import CorruptFileError, GraphError, ModelFileError
 from edgecnn.format import encodings
-from edgecnn.format.container import CONSTANTS, GRAPH, METADATA, WEIGHTS, Input, Section, align, parse_head
+from edgecnn.format import metadata as metadata_section
+from edgecnn.format.container import (
+    CONSTANTS,
+    GRAPH,
+    METADATA,
+    MOST_ITEMS,
+    MOST_RANK,
+    WEIGHTS,
+    Input,
+    Section,
+    align,
+    parse_head,
+)
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
 from edgecnn.graph import Constant, Graph, Node, Port, Quantization, Tensor
 from edgecnn.graph.graph import MAX_ELEMENTS
 
-MOST_RANK = 8
 DEFAULT_BOUND = 2**30
 """Bytes that decoding may allocate unless told otherwise, or 64 times the file, whichever is more."""
 
@@ -73,16 +83,9 @@ class _Record:
     where: str
 
     @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def allocated(self) -> int:
-        """Bytes that decoding takes."""
-        if self.tag in (encodings.FLOAT32, encodings.INT8):
-            return self.raw_length
-        # Of sparse ones also the places of the values, 64 bits each, and the mask's bits while it is read.
-        return self.raw_length + (4 if self.tag == encodings.FLOAT16 else 16) * self.elements
+    def memory(self) -> tuple[int, int]:
+        """Bytes that decoding keeps, and bytes that it takes besides, for a while."""
+        return encodings.memory(self.tag, self.raw_length, math.prod(self.shape))
 
 
 def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None) -> Graph:
@@ -106,13 +109,18 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max
     strings = _strings(graph_input)
     records = _directory(parts, strings, name)
     bound = max(DEFAULT_BOUND, 64 * len(data)) if max_bytes is None else max_bytes
-    wanted = sum(record.allocated for record in records)
+    wanted = sum(record.memory[0] for record in records) + max((record.memory[1] for record in records), default=0)
     if wanted > bound:
         raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory; the bound is {bound} (max_bytes)")
-    constants = {record.name: _constant(record, parts[WEIGHTS]) for record in records}
+    try:
+        constants = {record.name: _constant(record, parts[WEIGHTS]) for record in records}
+    except MemoryError as error:
+        raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory, more than there is") from error
     if len(constants) != len(records):
         raise CorruptFileError(f"{name}: section constants: two constants have the same name")
-    metadata = _metadata(parts[METADATA], name) if METADATA in parts else {}
+    metadata: dict[str, Any] = {}
+    if METADATA in parts:
+        metadata = metadata_section.decode(parts[METADATA], f"{name}: section metadata")
     graph = _graph(graph_input, strings, constants, metadata)
     try:
         graph.check()
@@ -149,7 +157,8 @@ def describe(source: str | os.PathLike[str] | bytes | bytearray | memoryview) ->
 def _open(source: Any) -> tuple[memoryview, str]:
     """The file's bytes, mapped if it is a path, and how to call it in errors."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return memoryview(source).cast("B"), "<bytes>"
+        # What the caller can still change is copied; bytes cannot be changed.
+        return memoryview(source if isinstance(source, bytes) else bytes(source)), "<bytes>"
     from pathlib import Path  # here: it is a sixth of edgecnn's import
 
     path = Path(source)
@@ -226,7 +235,7 @@ def _directory(parts: dict[int, memoryview], strings: list[str], name: str) -> l
 def _known_shape(source: Input, constant: str) -> tuple[int, ...]:
     rank = source.varint(MOST_RANK + 1, f"the rank of {constant!r}")
     shape = tuple(source.varint(MAX_ELEMENTS + 1, f"a size of {constant!r}") for _ in range(rank))
-    if math.prod(shape) > MAX_ELEMENTS:
+    if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:  # NumPy refuses such sizes beside a 0, too
         raise source.fail(f"{constant!r} has shape {shape}: more than {MAX_ELEMENTS} values")
     return shape
 
@@ -287,11 +296,12 @@ def _node(source: Input, strings: list[str], tensors: list[str], constants: list
         inputs.append(known[(index - 1) // 2] if index else "")
     outputs = [tensors[source.varint(len(tensors), "the index of a tensor")] for _ in range(source.count("outputs"))]
     attributes: dict[str, Any] = {}
+    previous = ""
     for _ in range(source.count("attributes")):
         key = _string(source, strings)
-        if attributes and key <= max(attributes):
+        if attributes and key <= previous:
             raise source.fail(f"node {name!r}: its attributes are not in order")
-        attributes[key] = _attribute(source, strings)
+        attributes[key], previous = _attribute(source, strings), key
     layers = [_string(source, strings) for _ in range(source.count("layers"))]
     return Node(operator, name, tuple(inputs), tuple(outputs), attributes, tuple(layers))
 
@@ -301,17 +311,7 @@ def _attribute(source: Input, strings: list[str]) -> Any:
         source.signed,
         source.double,
         lambda: _string(source, strings),
-        lambda: tuple(source.signed() for _ in range(source.count("integers"))),
-        lambda: tuple(source.double() for _ in range(source.count("floats"))),
+        lambda: tuple(source.signed() for _ in range(source.varint(MOST_ITEMS + 1, "the number of integers"))),
+        lambda: tuple(source.double() for _ in range(source.varint(MOST_ITEMS + 1, "the number of floats"))),
     )
     return readers[source.varint(len(readers), "the kind of an attribute")]()
-
-
-def _metadata(data: memoryview, name: str) -> dict[str, Any]:
-    try:
-        metadata = json.loads(str(data, "utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorruptFileError(f"{name}: section metadata: no JSON: {error}") from error
-    if not isinstance(metadata, dict):
-        raise CorruptFileError(f"{name}: section metadata: wanted an object, found {type(metadata).__name__}")
-    return metadata

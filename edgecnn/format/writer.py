@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from edgecnn.errors import InputError, ModelFileError
+from edgecnn.errors import GraphError, InputError, ModelFileError
 from edgecnn.format import encodings
+from edgecnn.format import metadata as metadata_section
 from edgecnn.format.container import (
     CONSTANTS,
     GRAPH,
     METADATA,
+    MOST_ITEMS,
+    MOST_RANK,
     REQUIRED,
     WEIGHTS,
     Output,
@@ -84,7 +86,7 @@ def _write_to(file: BinaryIO, graph: Graph, compress: bool) -> int:
         (WEIGHTS, REQUIRED, blobs),
     ]
     if graph.metadata:
-        parts.append((METADATA, 0, [(0, memoryview(_metadata(graph.metadata)))]))
+        parts.append((METADATA, 0, [(0, memoryview(metadata_section.encode(graph.metadata)))]))
     lengths = [max((offset + len(blob) for offset, blob in items), default=0) for _, _, items in parts]
     offsets, length = place_sections(lengths)
     sections = []
@@ -163,6 +165,8 @@ def _graph(graph: Graph, strings: _Strings) -> bytes:
 
 
 def _shape(out: Output, shape: Sequence[int | None]) -> None:
+    if len(shape) > MOST_RANK:
+        raise GraphError(f"a shape of rank {len(shape)}: {tuple(shape)}; the file has room for {MOST_RANK}")
     out.varint(len(shape))
     for size in shape:
         out.varint(size or 0)
@@ -178,6 +182,8 @@ def _ports(out: Output, structure: str, ports: Sequence[Port], strings: _Strings
 
 def _attribute(out: Output, value: Any, strings: _Strings) -> None:
     """Tag, then the value: 0 int, 1 float, 2 string, 3 ints, 4 floats (an empty tuple is 4)."""
+    if isinstance(value, tuple) and len(value) > MOST_ITEMS:
+        raise GraphError(f"an attribute of {len(value)} numbers; the file has room for {MOST_ITEMS}")
     if isinstance(value, str):
         out.varint(2)
         out.varint(strings[value])
@@ -228,12 +234,3 @@ def _quantization(constant: Constant) -> list[memoryview]:
         return []
     scales = constant.quantization.scales.astype("<f4").tobytes()
     return [memoryview(scales), memoryview(constant.quantization.zero_points.astype("<i4").tobytes())]
-
-
-def _metadata(metadata: Mapping[str, Any]) -> bytes:
-    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
-    try:
-        text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"metadata: cannot be stored as JSON: {error}") from error

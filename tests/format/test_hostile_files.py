@@ -15,22 +15,9 @@ from hypothesis import strategies as st
 import edgecnn
 from edgecnn.errors import CorruptFileError, ModelFileError, VersionError
 from edgecnn.format import encode, read
-from file_graphs import rich_graph
+from file_graphs import resealed, rich_graph
 
 WHOLE = encode(rich_graph())
-
-
-def resealed(data: bytes | bytearray) -> bytes:
-    """The file with every checksum made right again, so that what lies behind the checksums is met."""
-    out = bytearray(data)
-    (count,) = struct.unpack_from("<I", out, 24)
-    for i in range(min(count, (len(out) - 64) // 32)):
-        at = 64 + 32 * i
-        offset, length = struct.unpack_from("<QQ", out, at + 8)
-        struct.pack_into("<I", out, at + 24, zlib.crc32(out[offset : offset + length]))
-    struct.pack_into("<I", out, 28, zlib.crc32(out[64 : 64 + 32 * count]))
-    struct.pack_into("<I", out, 60, zlib.crc32(out[:60]))
-    return bytes(out)
 
 
 def section(kind: int) -> tuple[int, int]:

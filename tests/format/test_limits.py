@@ -1,0 +1,156 @@
+"""The writer accepts what the reader takes, and no more; what a reader gives back is the caller's alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecnn.errors import CorruptFileError, GraphError, InputError, ModelFileError
+from edgecnn.format import container, encode, encodings, read
+from edgecnn.graph import Constant
+from file_graphs import resealed, rich_graph
+from small_models import convolution, mean_classifier
+
+PAD = 9000
+
+
+def with_metadata(text: bytes) -> bytes:
+    """A file whose metadata are a text, filled up with spaces."""
+    data = encode(mean_classifier(metadata={"pad": "z" * PAD}))
+    start = data.index(b'{"pad"')
+    assert len(text) <= len(data) - start
+    return resealed(data[:start] + text.ljust(len(data) - start))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":NaN}',
+        b'{"a":Infinity}',
+        b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":1,"b":1}}',
+        b'{"a":"\\ud800"}',
+        b'{"\\udfff":1}',
+        b'{"a":' + b"[" * 4000 + b"]" * 4000 + b"}",
+        b'{"a":' + b"[" * 100 + b"]" * 100 + b"}",
+        b'{"a":' + b"1" * 5000 + b"}",
+        b"[1]",
+        b"{",
+        b"\xff\xfe",
+    ],
+)
+def test_bad_metadata_are_a_corrupt_file(text: bytes) -> None:
+    with pytest.raises(CorruptFileError, match="metadata"):
+        read(with_metadata(text))
+
+
+def test_good_metadata_come_back() -> None:
+    text = '{"a":[1,-2,0.5,true,null,"é [{ \\" ]"],"b":{"c":{}}}'
+    assert read(with_metadata(text.encode())).metadata == {"a": [1, -2, 0.5, True, None, 'é [{ " ]'], "b": {"c": {}}}
+
+
+def itself() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    found["again"] = found
+    return found
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"a": float("nan")},
+        {"a": {"b": [float("inf")]}},
+        {1: "a"},
+        {"a": {2: "b"}},
+        {"a": "\ud800"},
+        {"\udfff": 1},
+        {"a": (1, 2)},
+        {"a": b"bytes"},
+        {"a": 10**5000},
+        {"a": np.float32(1)},
+        itself(),
+    ],
+)
+def test_metadata_that_would_not_come_back_are_not_written(metadata: Any) -> None:
+    with pytest.raises(InputError, match="metadata"):
+        encode(replace(mean_classifier(), metadata=metadata))
+
+
+def test_names_with_half_a_character_are_not_written() -> None:
+    with pytest.raises(GraphError, match="surrogate"):
+        encode(replace(mean_classifier(), name="bad \ud800"))
+
+
+def test_a_rank_or_a_list_that_the_file_has_no_room_for_is_not_written() -> None:
+    graph = convolution()
+    wide = Constant("weights", graph.constants["weights"].array.reshape(1, 1, 1, 1, 1, 3, 3, 4, 8))
+    with pytest.raises(GraphError, match="rank 9"):
+        encode(replace(graph, constants={**graph.constants, "weights": wide}))
+    (node,) = graph.nodes
+    long = replace(node, attributes={**node.attributes, "pads": (0,) * 65})
+    with pytest.raises(GraphError, match="65 numbers"):
+        encode(replace(graph, nodes=(long,)))
+    far = replace(node, attributes={**node.attributes, "groups": 2**64})
+    with pytest.raises(GraphError, match="64 bits"):
+        encode(replace(graph, nodes=(far,)))
+
+
+def test_a_zero_does_not_hide_sizes_that_numpy_refuses() -> None:
+    out = container.Output()
+    out.varint(3)
+    for size in (0, 2**40, 2**40):
+        out.varint(size)
+    from edgecnn.format.reader import _known_shape
+
+    with pytest.raises(CorruptFileError, match="more than"):
+        _known_shape(container.Input(memoryview(bytes(out.data)), "here"), "w")
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_arrays_do_not_follow_the_callers_bytes(kind: Any) -> None:
+    data = bytearray(encode(rich_graph()))
+    graph = read(data if kind is bytearray else memoryview(data))
+    before = {name: constant.array.copy() for name, constant in graph.constants.items()}
+    data[:] = bytes(len(data))
+    for name, constant in graph.constants.items():
+        np.testing.assert_array_equal(constant.array, before[name])
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("encoding", ["float32", "float16", "sparse_float32", "sparse_float16"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_arrays_are_aligned_wherever_the_bytes_lie(shift: int, encoding: str, compress: bool) -> None:
+    values = np.arange(600, dtype=np.float32) * (np.arange(600) % 7 == 0)
+    tag, raw, data = encodings.encode(Constant("w", values, encoding), compress)
+    moved = memoryview(bytes(shift) + bytes(data))[shift:]
+    found = encodings.decode(tag, raw, moved, (600,), AssertionError)
+    assert found.flags.aligned
+    assert not found.flags.writeable
+    np.testing.assert_array_equal(found, values)
+
+
+def test_the_bound_counts_what_gaps_take_while_they_are_read() -> None:
+    # A million zeros and one value: 4000 bytes of gaps, 4 MB of values.
+    values = np.zeros(10**6, np.float32)
+    values[-1] = 1
+    graph = mean_classifier()
+    data = encode(replace(graph, constants={}))
+    assert read(data, max_bytes=0).constants == {}
+    tag, raw, stored = encodings.encode(Constant("w", values, "sparse_float32"), False)
+    kept, besides = encodings.memory(tag, raw, values.size)
+    assert len(stored) < 5000
+    assert kept == values.nbytes
+    assert 0 < besides < 64 * 2**20
+    with pytest.raises(ModelFileError, match="max_bytes"):
+        read(encode(_with_constant(values)), max_bytes=kept)
+    assert read(encode(_with_constant(values)), max_bytes=kept + besides + 64).constants
+
+
+def _with_constant(values: np.ndarray) -> Any:
+    graph = convolution()
+    return replace(graph, constants={**graph.constants, "extra": Constant("extra", values, "sparse_float32")})
