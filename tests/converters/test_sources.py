@@ -18,6 +18,7 @@ import pytest
 
 import edgecnn
 from edgecnn.converters import to_graph
+from keras_answers import keras_answers
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -138,13 +139,10 @@ def inputs_of(graph: Any) -> dict[str, np.ndarray]:
     }
 
 
-def keras_answers(model: Any, xs: dict[str, np.ndarray], structure: str) -> list[np.ndarray]:
+def answers_of(model: Any, xs: dict[str, np.ndarray], structure: str) -> list[np.ndarray]:
     given: Any = xs if structure == "dict" else list(xs.values())
-    answers = model(given if len(xs) > 1 else next(iter(xs.values())), training=False)
-    values = (
-        answers.values() if isinstance(answers, dict) else answers if isinstance(answers, list | tuple) else [answers]
-    )
-    return [np.asarray(value) for value in values]
+    answers = keras_answers(model, given if len(xs) > 1 else next(iter(xs.values())))
+    return list(answers.values()) if isinstance(answers, dict) else answers if isinstance(answers, list) else [answers]
 
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
@@ -159,7 +157,7 @@ def test_every_structure_from_every_kind_of_source(which: str, make: Callable[[A
         graph = to_graph(source)
         xs = inputs_of(graph)
         loaded = edgecnn.load(graph)
-        expected = keras_answers(model, xs, graph.input_structure)
+        expected = answers_of(model, xs, graph.input_structure)
         answers = loaded.run(xs)
         for (name, answer), wanted in zip(answers.items(), expected, strict=True):
             np.testing.assert_allclose(answer, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
