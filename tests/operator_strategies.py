@@ -56,7 +56,7 @@ def activations(draw: st.DrawFn, exact: bool = False) -> dict[str, object]:
 def windows(draw: st.DrawFn, kernel: tuple[int, ...], most: int = 3) -> dict[str, object]:
     """Attributes strides, padding and pads; pads smaller than the kernel."""
     same = draw(st.booleans())
-    strides = tuple(draw(st.integers(1, 3)) for _ in kernel)
+    strides = draw(st.one_of(st.just((1,) * len(kernel)), st.tuples(*[st.integers(1, 3)] * len(kernel))))
     pads = (0,) * (2 * len(kernel))
     if not same:
         high = [min(most, k - 1) for k in kernel]
@@ -70,6 +70,8 @@ def kernels(draw: st.DrawFn, ranks: tuple[int, ...] = (2, 2, 2, 1, 3), most: int
     rank = draw(st.sampled_from(ranks))
     square = st.sampled_from([1, 3, 5]).map(lambda side: (side,) * rank)
     anything = st.tuples(*[st.integers(1, most if rank < 3 else 3)] * rank)
+    if rank == 2 and most >= 7:
+        square = st.one_of(square, st.sampled_from([(1, 3), (3, 1), (1, 7), (7, 1)]))
     return draw(square if rank < 3 and draw(st.booleans()) else anything)
 
 

@@ -3,6 +3,19 @@
 #define EC_CPU_H
 #include "table.h"
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+/* Bytes of a core's second-level cache; 0 where the system does not tell. */
+static inline long ec_second_level_bytes(void) {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    return sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+    return 0;
+#endif
+}
+
 typedef struct {
     const ec_table *table;
     const char *needs;

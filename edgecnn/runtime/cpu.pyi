@@ -4,6 +4,7 @@ class InstructionSet:
     supported: bool
     lanes: int
 
+SECOND_LEVEL_BYTES: int
 INSTRUCTION_SETS: tuple[InstructionSet, ...]
 
 def supported() -> tuple[InstructionSet, ...]: ...

@@ -16,6 +16,12 @@ cdef extern from "cpu.h":
         int supported
 
     void ec_instruction_sets(ec_instruction_set *)
+    long ec_second_level_bytes()
+
+
+SECOND_LEVEL_BYTES = min(max(ec_second_level_bytes(), 256 << 10), 2 << 20)
+"""Of a core's cache, for the size of blocks: what the system tells, within what edge CPUs have. Speed depends on it, no bit
+of an answer does."""
 
 
 cdef class InstructionSet:

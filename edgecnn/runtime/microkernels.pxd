@@ -9,6 +9,7 @@ cdef extern from "table.h" nogil:
         EC_BINARIES
         EC_BINARY_add
         EC_BINARY_multiply
+        EC_WINOGRADS
 
     ctypedef void (*ec_activate)(float *, size_t, const float *) noexcept nogil
 
@@ -22,6 +23,7 @@ cdef extern from "table.h" nogil:
         const float *start
         size_t taps, depth, skip, pitch, columns
         float low, high
+        const char *ahead[2]
 
     ctypedef void (*ec_gemm)(const ec_panel *, const float **, float **, const float **, size_t) noexcept nogil
 
@@ -38,6 +40,22 @@ cdef extern from "table.h" nogil:
 
     ctypedef void (*ec_depthwise)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t,
                                   size_t, const ec_activation *) noexcept nogil
+    ctypedef void (*ec_winograd_input)(const float *, size_t, size_t, size_t, float *, size_t) noexcept nogil
+
+    ctypedef struct ec_winograd_end:
+        size_t rows, columns
+        size_t out_row, out_pixel
+        size_t residual_row, residual_pixel
+        float low, high
+
+    ctypedef void (*ec_winograd_output)(const float *, size_t, const ec_winograd_end *, const float *, const float *,
+                                        float *, size_t) noexcept nogil
+
+    ctypedef struct ec_winograd:
+        int height_points, height_outputs, width_points, width_outputs
+        ec_winograd_input input
+        ec_winograd_output output
+
     ctypedef void (*ec_pool)(const ec_window *, const float *, float *, size_t, size_t) noexcept nogil
     ctypedef void (*ec_gather)(const float **, size_t, size_t, size_t, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_binary)(const float *, const float *, float *, size_t) noexcept nogil
@@ -61,6 +79,7 @@ cdef extern from "table.h" nogil:
         int gemm_rows[4]
         ec_gemm gemm[4][14]
         ec_activate activate[39]
+        ec_winograd winograd[7]
         ec_depthwise depthwise
         ec_pool max_pool, average_pool
         ec_gather gather

@@ -106,9 +106,16 @@ class Model:
     """
 
     def __init__(
-        self, graph: Graph, *, threads: int | None = None, file_size: int | None = None, isa: str | None = None
+        self,
+        graph: Graph,
+        *,
+        threads: int | None = None,
+        file_size: int | None = None,
+        isa: str | None = None,
+        algorithms: Mapping[str, str] | None = None,
     ) -> None:
         self._graph = graph
+        self._algorithms = dict(algorithms or {})
         self._instruction_set = cpu.choose(isa)
         self._threads = threading_rules.choose(threads)
         self._file_size = file_size
@@ -120,7 +127,8 @@ class Model:
             self._plan(tuple(self._sizes(spec.shape) for spec in self.inputs))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._graph, self._threads, self._file_size, self._instruction_set.name)
+        name = self._instruction_set.name
+        return _unpickle, (self._graph, self._threads, self._file_size, name, self._algorithms)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
@@ -362,7 +370,7 @@ class Model:
         found = self._plans.get(sizes)
         if found is None:
             tensors = {port.tensor: size for port, size in zip(self._graph.inputs, sizes, strict=True)}
-            found = plan(self._graph, tensors, self._instruction_set, self._weights)
+            found = plan(self._graph, tensors, self._instruction_set, self._weights, self._algorithms)
             for old in list(self._plans)[: max(0, len(self._plans) + 1 - MOST_PLANS)]:
                 self._plans.pop(old, None)
             self._plans[sizes] = found
@@ -405,10 +413,11 @@ class Model:
                 raise InputError(f"images of different shapes in one batch: {error}") from error
 
 
-def _unpickle(graph: Graph, threads: int, file_size: int | None, isa: str) -> Model:
+def _unpickle(graph: Graph, threads: int, file_size: int | None, isa: str, algorithms: Mapping[str, str]) -> Model:
     # On another machine the instruction set may be missing: the best one there is taken then.
     known = [entry.name for entry in cpu.supported()]
-    return Model(graph, threads=threads, file_size=file_size, isa=isa if isa in known else None)
+    isa_here = isa if isa in known else None
+    return Model(graph, threads=threads, file_size=file_size, isa=isa_here, algorithms=algorithms)
 
 
 def _as_array(value: Any, spec: TensorSpec, convert: bool) -> Array:

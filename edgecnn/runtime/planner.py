@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Placed:
         instruction_set: whose micro-kernels to use.
         weights: where packed weights are kept.
         macs: multiply-accumulates of one image.
+        algorithm: the name of the one to use where several are possible; "": the one of least estimated cost.
     """
 
     node: Node
@@ -64,6 +65,7 @@ class Placed:
     instruction_set: InstructionSet
     weights: PackedWeights
     macs: int
+    algorithm: str = ""
 
     def _index(self, role: str) -> int | None:
         roles = [r.name for r in OPERATORS[self.node.operator].roles]
@@ -140,8 +142,13 @@ def plan(
     inputs: Mapping[str, tuple[int, ...]],
     instruction_set: InstructionSet,
     weights: PackedWeights,
+    algorithms: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Prepare a graph for inputs (tensor names) of known shapes, without the batch."""
+    """Prepare a graph for inputs (tensor names) of known shapes, without the batch.
+
+    Args:
+        algorithms: by node, where the one of least estimated cost is not wanted.
+    """
     shapes = infer_shapes(graph, inputs)
     places = layout(graph, shapes)
     steps: list[Step] = []
@@ -150,6 +157,8 @@ def plan(
         if node.name in places.skipped:
             continue
         placed = _place(graph, node, shapes, places, instruction_set, weights)
+        if algorithms and node.name in algorithms:
+            placed = replace(placed, algorithm=algorithms[node.name])
         step = FAMILIES[node.operator](placed)
         if step is not None:
             step.name = node.name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,10 @@ import tolerances
 from edgecnn.graph import OPERATORS, reference
 from edgecnn.runtime import cpu
 from edgecnn.runtime.kernels import FAMILIES
+from edgecnn.runtime.kernels.algorithms import algorithms, prepare_conv
+from edgecnn.runtime.kernels.winograd import forms
 from edgecnn.runtime.model import Model
+from edgecnn.runtime.planner import Placed
 from operator_strategies import Case, cases
 
 ISAS = [entry.name for entry in cpu.supported()]
@@ -28,9 +33,9 @@ def framed(shape: tuple[int, ...], margin: int) -> tuple[np.ndarray, np.ndarray]
     return whole, whole[margin : whole.size - margin].reshape(shape)
 
 
-def compute(case: Case, isa: str, threads: int) -> dict[str, np.ndarray]:
+def compute(case: Case, isa: str, threads: int, algorithm: str) -> dict[str, np.ndarray]:
     """The model's outputs, having checked that nothing beside them is written."""
-    model = Model(case.graph, threads=threads, isa=isa)
+    model = Model(case.graph, threads=threads, isa=isa, algorithms={case.node.name: algorithm})
     images = len(next(iter(case.inputs.values())))
     frames = {spec.name: framed((images, *(s for s in spec.shape[1:] if s is not None)), 37) for spec in model.outputs}
     before = {name: array.copy() for name, array in case.inputs.items()}
@@ -43,6 +48,22 @@ def compute(case: Case, isa: str, threads: int) -> dict[str, np.ndarray]:
     return given
 
 
+def algorithms_of(case: Case) -> list[str]:
+    """Names of all algorithms that can compute the node under test."""
+    if case.node.operator != "conv":
+        return ["direct"]
+    found: list[str] = []
+
+    def note(placed: Placed) -> None:
+        if placed.node.name == case.node.name:
+            found.extend(algorithm.name for algorithm in algorithms(placed))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "conv", lambda placed: note(placed) or prepare_conv(placed))
+        Model(case.graph)
+    return found
+
+
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
@@ -50,18 +71,32 @@ def test_operator_agrees_with_its_meaning(operator: str, data: st.DataObject) ->
     case = data.draw(cases(operator))
     values = reference.run_all(case.graph, case.inputs)
     expected = values["result"]
-    allowed = tolerances.bound(case.graph, case.node, values)
-    for isa in ISAS:
-        got = compute(case, isa, 1)
+    for isa, algorithm in itertools.product(ISAS, algorithms_of(case)):
+        allowed = tolerances.bound(case.graph, case.node, values, algorithm)
+        got = compute(case, isa, 1, algorithm)
         error = np.abs(got["result"] - expected)
         worst = np.unravel_index(np.argmax(error - allowed), error.shape)
         assert (error <= allowed).all(), (
-            f"{isa}: {got['y'][worst]} at {worst}; wanted {expected[worst]} +- {allowed[worst]}"
+            f"{isa} {algorithm}: {got['result'][worst]} at {worst}; wanted {expected[worst]} +- {allowed[worst]}"
         )
         for threads in (2, 7):
-            again = compute(case, isa, threads)
+            again = compute(case, isa, threads, algorithm)
             for name, array in got.items():
-                assert array.tobytes() == again[name].tobytes(), f"{isa}: other bits with {threads} threads in {name}"
+                assert array.tobytes() == again[name].tobytes(), (
+                    f"{isa} {algorithm}: other bits with {threads} threads in {name}"
+                )
+
+
+def test_every_form_of_winograd_is_drawn() -> None:
+    wanted = {f"winograd {form}" for form in forms(cpu.choose())}
+
+    @given(data=st.data())
+    @settings(max_examples=1000, deadline=None, database=None)
+    def note(data: st.DataObject) -> None:
+        wanted.difference_update(algorithms_of(data.draw(cases("conv"))))
+
+    note()
+    assert not wanted
 
 
 @pytest.mark.sweep

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecnn.runtime.kernels.packing import aligned, pack_depthwise, pack_panels, split_filters
+from edgecnn.runtime.kernels.packing import (
+    POINTS,
+    WinogradForm,
+    aligned,
+    filter_transformation,
+    pack_depthwise,
+    pack_panels,
+    pack_winograd,
+    split_filters,
+)
 
 ROWS = {4: (8, 6, 0, 0), 8: (10, 6, 4, 0), 16: (12, 14, 8, 6)}
 
@@ -58,3 +67,47 @@ def test_depthwise_weights_come_block_by_block(channels: int, lanes: int) -> Non
 
 def test_aligned_arrays_start_at_cache_lines() -> None:
     assert all(aligned(size).ctypes.data % 64 == 0 and aligned(size).size == size for size in (1, 15, 64, 1000))
+
+
+@given(st.sampled_from([(4, 2), (6, 4), (6, 2), (8, 2), (8, 6)]), st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_transformed_filters_are_values_of_a_polynomial_over_the_lagrange_divisors(
+    form: tuple[int, int], seed: int
+) -> None:
+    points, outputs = form
+    taps = points - outputs + 1
+    filters = np.random.default_rng(seed).uniform(-1, 1, taps)
+    values = filter_transformation(points, taps) @ filters
+    finite = POINTS[points]
+    for p, value in zip(finite, values, strict=False):
+        divisor = np.prod([p - q for q in finite if q != p])
+        np.testing.assert_allclose(
+            value, np.polynomial.polynomial.polyval(p, filters) / divisor, rtol=1e-12, atol=1e-12
+        )
+    assert values[-1] == filters[-1]  # at infinity
+
+
+@given(st.integers(1, 12), st.integers(1, 70), st.integers(1, 3), st.sampled_from([4, 8, 16]), st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_winograd_panels_hold_every_transformed_filter(
+    depth: int, each: int, groups: int, lanes: int, biased: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    form = WinogradForm(6, 4, 4, 2)
+    weights = rng.standard_normal((3, 3, depth, each * groups), np.float32)
+    bias = rng.standard_normal(each * groups, np.float32) if biased else None
+    packed, panels, biases = pack_winograd(weights, bias, groups, form, lanes, ROWS[lanes])
+    high, wide = filter_transformation(6, 3), filter_transformation(4, 3)
+    expected = np.einsum("ai,bj,ijcn->abcn", high, wide, weights).reshape(24, depth, -1)
+    covered = np.zeros(each * groups, int)
+    for index, panel in enumerate(panels):
+        size = panel.vectors * lanes
+        block = packed[panel.weights : panel.weights + 24 * depth * size].reshape(24, depth, size)
+        columns = slice(panel.column, panel.column + panel.columns)
+        np.testing.assert_allclose(block[..., : panel.columns], expected[..., columns], rtol=1e-6, atol=1e-6)
+        assert not block[..., panel.columns :].any()
+        np.testing.assert_array_equal(biases[index, : panel.columns], bias[columns] if biased else 0)
+        covered[columns] += 1
+    assert (covered == 1).all()
+    assert not biases[-1].any()
+    assert packed.ctypes.data % 64 == 0

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from edgecnn.runtime.kernels.convolution import prepare_conv, prepare_conv_transpose, prepare_dense
+from edgecnn.runtime.kernels.algorithms import prepare_conv
+from edgecnn.runtime.kernels.convolution import prepare_conv_transpose, prepare_dense
 from edgecnn.runtime.kernels.copying import (
     prepare_concatenate,
     prepare_copy,

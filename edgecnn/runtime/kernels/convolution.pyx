@@ -20,17 +20,18 @@ import numpy as np
 
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
+from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport ec_activation, ec_panel, ec_table, ec_window
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
+from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
 from edgecnn.runtime.kernels.packing import pack_panels
 from edgecnn.runtime.memory import View
 
@@ -38,18 +39,11 @@ from edgecnn.runtime.memory import View
 # slice's length and the number of slices, not with n (Higham 2002, section 4.2). The weights of a slice (64 KiB for the
 # widest panel) also stay in the second-level cache while the block's pixels pass.
 cdef size_t SLICE = 256
-cdef size_t BLOCK_BYTES = 96 * 1024
+# What a block's pixels may take of the second-level cache, while the weights pass through the rest.
+cdef size_t BLOCK_BYTES = SECOND_LEVEL_BYTES * 3 // 8
 cdef size_t MAX_BLOCK = 512
 # Below this many channels a tap is too short a run for the tile's loop.
 cdef size_t GATHER_CHANNELS = 12
-
-
-ctypedef struct packed_panel:
-    const float *weights
-    const float *start
-    size_t vectors
-    size_t column
-    size_t columns
 
 
 ctypedef struct volume:
@@ -100,10 +94,6 @@ cdef class PhasesStep(Step):
 
     def __dealloc__(self):
         free(self.phases)
-
-
-cdef inline size_t divide_up(size_t a, size_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef void point_at_taps(const convolution_arguments *a, const float *x, const float *zeros, size_t first, size_t last,
@@ -239,6 +229,7 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
             for tile in range(tiles):
                 first = count * tile // tiles
                 rows = count * (tile + 1) // tiles - first
+                look_ahead(&panel, width, tile, tiles)
                 a.table.gemm[packed.vectors - 1][rows - 1](
                     &panel, table + tap * count + first, out + first,
                     residual + first if residual != NULL and panel.start != NULL else NULL, packed.column,
@@ -339,8 +330,7 @@ cdef ConvolutionStep prepare_product(placed, product):
     cdef ConvolutionStep step = ConvolutionStep.__new__(ConvolutionStep)
     cdef convolution_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
-    cdef const float *values
-    cdef size_t i, k, width, most, groups = product.groups
+    cdef size_t k, width, most, groups = product.groups
     x, out, residual = placed.view("x"), product.out, placed.view("residual")
     a.table = instruction_set.table
     a.x, a.out = as_view(x), as_view(out)
@@ -379,14 +369,7 @@ cdef ConvolutionStep prepare_product(placed, product):
         lambda: pack_panels(product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows),
     )
     step.keep = packed
-    step.panel = <packed_panel *>malloc(len(panels) * sizeof(packed_panel))
-    if step.panel == NULL:
-        raise MemoryError("no memory for a convolution's panels")
-    values = <const float *><uintptr_t>packed.ctypes.data
-    for i, panel in enumerate(panels):
-        step.panel[i].weights = values + <size_t>panel.weights
-        step.panel[i].start = values + <size_t>panel.start
-        step.panel[i].vectors, step.panel[i].column, step.panel[i].columns = panel.vectors, panel.column, panel.columns
+    step.panel = as_panels(packed, panels)
     a.panel, a.panels = step.panel, len(panels)
 
     widest = max(panel.vectors for panel in panels)
@@ -439,8 +422,8 @@ cdef ConvolutionStep prepare_window(placed, size_t groups):
     )
 
 
-def prepare_conv(placed):
-    """Prepare a `conv` node."""
+def prepare_direct_conv(placed):
+    """Prepare a `conv` node as a matrix product over all taps."""
     return prepare_window(placed, placed.node.attributes["groups"])
 
 

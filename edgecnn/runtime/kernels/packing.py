@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -103,3 +105,86 @@ def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int) -> 
     packed = aligned(padded.size)
     packed[:] = padded.reshape(1 + taps, blocks, lanes).transpose(1, 0, 2).ravel()
     return packed.reshape(blocks, 1 + taps, lanes)
+
+
+POINTS = {1: (), 4: (0.0, 1.0, -1.0), 6: (0.0, 0.625, -0.625, 1.5, -1.5), 8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)}
+"""The points at which Winograd's algorithm evaluates, by their number, infinity last: those of winograd_f32.h."""
+
+
+class WinogradForm(NamedTuple):
+    """How many points and outputs a tile has along the height and the width; 1 and 1 leave an axis alone."""
+
+    height_points: int
+    height_outputs: int
+    width_points: int
+    width_outputs: int
+
+    @property
+    def taps(self) -> tuple[int, int]:
+        """The filters' rows and columns."""
+        return self.height_points - self.height_outputs + 1, self.width_points - self.width_outputs + 1
+
+    @property
+    def positions(self) -> int:
+        """Points of a tile."""
+        return self.height_points * self.width_points
+
+    @property
+    def outputs(self) -> int:
+        """Output pixels of a tile."""
+        return self.height_outputs * self.width_outputs
+
+    def __str__(self) -> str:
+        return f"{self.height_outputs}x{self.width_outputs} of {self.taps[0]}x{self.taps[1]}"
+
+
+def filter_transformation(points: int, taps: int) -> np.ndarray:
+    """(points, taps), float64: a filter's values at the points, divided by what interpolation divides by there.
+
+    Source: Lavin & Gray 2015 (arXiv 1509.09308), section 4.1; the divisors are those of Lagrange's interpolation.
+    """
+    finite = POINTS[points]
+    rows = [
+        [p**k / math.prod(p - q for q in finite if q != p) for k in range(taps)]  # 0^0 is 1
+        for p in finite
+    ]
+    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+
+
+def pack_winograd(
+    weights: np.ndarray, bias: np.ndarray | None, groups: int, form: WinogradForm, lanes: int, rows: Sequence[int]
+) -> tuple[np.ndarray, tuple[Panel, ...], np.ndarray]:
+    """Transform and pack the filters of a convolution.
+
+    Args:
+        weights: float32 (rows, columns, channels of a group, filters).
+        form: whose taps are the filters'.
+        lanes, rows: see `pack_panels`.
+
+    Returns:
+        All panels in one aligned array, each [positions][channels][vectors * lanes]; where each lies; the biases of each
+        panel, as wide as the widest, and a row of zeros behind them.
+    """
+    height, width, depth, filters = weights.shape
+    each = filters // groups
+    widths = split_filters(each, lanes, rows)
+    matrix = np.kron(filter_transformation(form.height_points, height), filter_transformation(form.width_points, width))
+    packed = aligned(groups * sum(widths) * lanes * form.positions * depth)
+    biases = aligned((groups * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
+    panels: list[Panel] = []
+    offset = 0
+    for group in range(groups):
+        column = 0
+        for vectors in widths:
+            columns = min(vectors * lanes, each - column)
+            first = group * each + column
+            size = form.positions * depth * vectors * lanes
+            chosen = weights[..., first : first + columns].reshape(height * width, depth * columns)
+            values = (matrix @ chosen).reshape(form.positions, depth, columns)
+            packed[offset : offset + size].reshape(form.positions, depth, vectors * lanes)[..., :columns] = values
+            if bias is not None:
+                biases[len(panels), :columns] = bias[first : first + columns]
+            panels.append(Panel(vectors, first, columns, offset, 0))
+            offset += size
+            column += columns
+    return packed, tuple(panels), biases

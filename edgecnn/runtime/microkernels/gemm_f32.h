@@ -38,11 +38,15 @@ EC_INLINE void gemm_tile(const int ROWS, const int VECTORS, const ec_panel *p, c
         }
     }
     const float *w = p->weights;
+    const char *ahead = p->ahead[0], *further = p->ahead[1];
     for (size_t t = 0; t < p->taps; t++, a += p->pitch) {
         const float *row[EC_GEMM_ROWS];
         EC_UNROLL for (int m = 0; m < ROWS; m++) row[m] = a[m] + p->skip;
         for (size_t k = 0; k < p->depth; k++, w += VECTORS * LANES) {
             vfloat weights[EC_GEMM_VECTORS];
+            __builtin_prefetch(ahead, 0, 2);
+            __builtin_prefetch(further, 0, 2);
+            ahead += 64, further += 64;
             EC_UNROLL for (int v = 0; v < VECTORS; v++) weights[v] = vload(w + v * LANES);
             EC_UNROLL for (int m = 0; m < ROWS; m++) {
                 vfloat x = vsplat(row[m][k]);

@@ -2,6 +2,7 @@
    EC_VECTOR_BYTES, and for each panel width the tallest tile: EC_ROWS_1 .. EC_ROWS_4 (a list macro) and their counts. */
 #include "gemm_f32.h"
 #include "window_f32.h"
+#include "winograd_f32.h"
 
 EC_ROWS_1(EC_GEMM_TILE, 1)
 EC_ROWS_2(EC_GEMM_TILE, 2)
@@ -35,6 +36,7 @@ const ec_table EC_TABLE_NAME(EC_ISA) = {
 #endif
     },
     .activate = {EC_FUNCTION_LIST(EC_ACTIVATE_ENTRY)},
+    .winograd = {EC_WINOGRAD_LIST(EC_WINOGRAD_ENTRY)},
     .depthwise = depthwise_f32,
     .max_pool = max_pool_f32,
     .average_pool = average_pool_f32,

@@ -32,6 +32,7 @@ typedef struct {
     size_t pitch;       /* pointers in `a` from one tap to the next */
     size_t columns;     /* columns in use, 1 .. vectors * lanes: only these are stored */
     float low, high;    /* clamp; -inf and inf where the sum will go on */
+    const char *ahead[2]; /* fetched into the second-level cache meanwhile: a line of each for each k. Need not exist */
 } ec_panel;
 
 /* One register tile: for each of its rows m and columns n
@@ -59,6 +60,31 @@ typedef struct {
    channel is a multiple of lanes. */
 typedef void (*ec_depthwise)(const ec_window *, const float *x, const float *weights, float *out, size_t first, size_t last,
                              size_t channel, size_t count, const ec_activation *);
+
+/* Winograd's transformations; see winograd_f32.h. X(name, points and outputs along the height, points and outputs along the
+   width): a filter has points - outputs + 1 taps, so that 1, 1 leaves an axis alone. */
+#define EC_WINOGRAD_LIST(X)                                                                                              \
+    X(2x2_3x3, 4, 2, 4, 2) X(4x4_3x3, 6, 4, 6, 4) X(2x2_5x5, 6, 2, 6, 2)                                                 \
+    X(1x4_1x3, 1, 1, 6, 4) X(4x1_3x1, 6, 4, 1, 1) X(1x2_1x7, 1, 1, 8, 2) X(2x1_7x1, 8, 2, 1, 1)
+/* v[i * position + c]: the tile's value at point i; x: the tile's first pixel, all of whose points x points pixels exist. */
+typedef void (*ec_winograd_input)(const float *x, size_t row, size_t pixel, size_t channels, float *v, size_t position);
+typedef struct {
+    size_t rows, columns;                /* how many of the tile's outputs lie inside the image */
+    size_t out_row, out_pixel;           /* floats from one output to the next */
+    size_t residual_row, residual_pixel;
+    float low, high;                     /* clamp */
+} ec_winograd_end;
+/* The outputs of `columns` filters of one tile: products[i * position + n], which may be read to whole vectors, back to
+   pixels, plus bias (whole vectors too) and residual (NULL: none), clamped. */
+typedef void (*ec_winograd_output)(const float *products, size_t position, const ec_winograd_end *, const float *bias,
+                                   const float *residual, float *out, size_t columns);
+typedef struct {
+    int height_points, height_outputs, width_points, width_outputs;
+    ec_winograd_input input;
+    ec_winograd_output output;
+} ec_winograd;
+#define EC_WINOGRAD_COUNT(...) +1
+enum { EC_WINOGRADS = 0 EC_WINOGRAD_LIST(EC_WINOGRAD_COUNT) };
 
 /* Maximum or mean over the pixels of each window that lie inside the image, of output rows [first, last). */
 typedef void (*ec_pool)(const ec_window *, const float *x, float *out, size_t first, size_t last);
@@ -106,6 +132,7 @@ typedef struct {
     int gemm_rows[EC_GEMM_VECTORS];                   /* tallest tile for a panel of 1 + index vectors, 0: no such panel */
     ec_gemm gemm[EC_GEMM_VECTORS][EC_GEMM_ROWS];      /* [vectors - 1][rows - 1] */
     ec_activate activate[EC_FUNCTIONS];
+    ec_winograd winograd[EC_WINOGRADS];
     ec_depthwise depthwise;
     ec_pool max_pool, average_pool;
     ec_gather gather;

@@ -1,0 +1,104 @@
+"""Which algorithm computes a convolution: the one whose estimated cost is least.
+
+Costs count multiply-adds that the register tiles would do in the same time. What an algorithm reads once (weights, which come
+from memory or the last cache) and what it does beside the tiles (Winograd's transformations) is expressed in these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgecnn.runtime.kernels.convolution import prepare_direct_conv
+from edgecnn.runtime.kernels.winograd import forms, prepare_winograd
+
+if TYPE_CHECKING:
+    from edgecnn.runtime.executor import Step
+    from edgecnn.runtime.kernels.packing import WinogradForm
+    from edgecnn.runtime.planner import Placed
+
+TILE_SHARE = 0.92
+"""Of the peak, what the tiles reach on long sums."""
+TRANSFORMATION = {1: 0.0, 4: 4.0, 6: 8.5, 8: 11.0}
+"""For each value at a point: the cost of transforming one axis, by its number of points. Measured on Zen 5 with AVX-512: 56 x
+56 x 64 to 64 filters takes 0.12 ms beside the products for 9e5 values at 6 x 6 points, 0.10 ms for 1.6e6 at 4 x 4."""
+LEAST_CHANNELS = 8
+"""A transformed tile's sums over fewer channels are too short for the tiles."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to compute a convolution.
+
+    Attributes:
+        name: for people and the tuning cache.
+        cost: estimated, in multiply-adds.
+        prepare: makes the step.
+    """
+
+    name: str
+    cost: float
+    prepare: Callable[[Placed], Step]
+
+
+def algorithms(placed: Placed) -> tuple[Algorithm, ...]:
+    """Every way to compute a `conv` node, the cheapest first."""
+    weights = placed.constant("weights")
+    assert weights is not None  # the operator table allows no other
+    found = [Algorithm("direct", direct_cost(weights, placed), prepare_direct_conv)]
+    if winograd_fits(placed, weights):
+        taps = ((1, *weights.shape[:-2]))[-2:]
+        found += [
+            Algorithm(f"winograd {form}", winograd_cost(form, weights, placed), partial(prepare_winograd, form=form))
+            for form in forms(placed.instruction_set)
+            if form.taps == taps
+        ]
+    return tuple(sorted(found, key=lambda algorithm: algorithm.cost))
+
+
+def prepare_conv(placed: Placed) -> Step:
+    """Prepare a `conv` node by the algorithm that the plan names, if it is one of the possible ones, or by the cheapest."""
+    possible = algorithms(placed)
+    named = [algorithm for algorithm in possible if algorithm.name == placed.algorithm]
+    return (named or possible)[0].prepare(placed)
+
+
+def winograd_fits(placed: Placed, weights: np.ndarray) -> bool:
+    """Whether a node is a convolution of one or two axes, of stride 1 and undilated."""
+    attributes = placed.node.attributes
+    unit = all(max(attributes[name]) == 1 for name in ("strides", "dilations"))  # type: ignore[type-var]
+    return unit and len(placed.out_shape) in (2, 3) and weights.shape[-2] >= LEAST_CHANNELS
+
+
+def _wide(filters: int, groups: int, lanes: int) -> int:
+    """Filters with those that fill the last vector of each group."""
+    return groups * -(-(filters // groups) // lanes) * lanes
+
+
+def direct_cost(weights: np.ndarray, placed: Placed) -> float:
+    """Of a matrix product over all taps."""
+    lanes, groups = placed.instruction_set.lanes, _groups(placed)
+    wide = _wide(weights.shape[-1], groups, lanes) / weights.shape[-1]
+    pixels = math.prod(placed.out_shape[:-1])
+    return wide * weights.size * (pixels / TILE_SHARE + lanes)
+
+
+def winograd_cost(form: WinogradForm, weights: np.ndarray, placed: Placed) -> float:
+    """Of Winograd's algorithm: products at every point, twice a transformation, and the larger weights."""
+    lanes, groups = placed.instruction_set.lanes, _groups(placed)
+    depth, filters = weights.shape[-2:]
+    height, width = ((1, *placed.out_shape[:-1]))[-2:]
+    tiles = -(-height // form.height_outputs) * -(-width // form.width_outputs)
+    products = form.positions * depth * _wide(filters, groups, lanes)
+    values = tiles * form.positions * (depth * groups + filters)
+    each = TRANSFORMATION[form.height_points] + TRANSFORMATION[form.width_points]
+    return products * (max(tiles, 4) / TILE_SHARE + lanes) + values * each
+
+
+def _groups(placed: Placed) -> int:
+    return placed.node.attributes["groups"]  # type: ignore[return-value]
