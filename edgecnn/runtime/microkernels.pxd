@@ -57,7 +57,6 @@ cdef extern from "table.h" nogil:
         ec_winograd_output output
 
     ctypedef void (*ec_pool)(const ec_window *, const float *, float *, size_t, size_t) noexcept nogil
-    ctypedef void (*ec_gather)(const float **, size_t, size_t, size_t, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_binary)(const float *, const float *, float *, size_t) noexcept nogil
     ctypedef void (*ec_scalar)(const float *, float, float *, size_t) noexcept nogil
     ctypedef void (*ec_scale_shift)(const float *, const float *, const float *, float *, size_t) noexcept nogil
@@ -82,7 +81,6 @@ cdef extern from "table.h" nogil:
         ec_winograd winograd[7]
         ec_depthwise depthwise
         ec_pool max_pool, average_pool
-        ec_gather gather
         ec_binary binary[8]
         ec_scalar binary_scalar[8]
         ec_scalar scalar_binary[8]

@@ -2,7 +2,7 @@
 
 M: output pixels, N: filters, K: taps of the window x input channels. The pixels are cut into blocks; for each block a
 table of pointers says where every (tap, pixel) of the input lies (a row of zeros for the padding), so that nothing is
-copied. Inputs of few channels are gathered into rows of K values instead. For each panel of packed weights and each
+copied. Where channels are few, a whole row of the window is one tap: its pixels follow each other. For each panel of packed weights and each
 slice of K the tiles walk the block's pixels.
 
 Source of the pointer table: Dukhan 2019 (arXiv 1907.02129), section 3.
@@ -42,8 +42,8 @@ cdef size_t SLICE = 256
 # What a block's pixels may take of the second-level cache, while the weights pass through the rest.
 cdef size_t BLOCK_BYTES = SECOND_LEVEL_BYTES * 3 // 8
 cdef size_t MAX_BLOCK = 512
-# Below this many channels a tap is too short a run for the tile's loop.
-cdef size_t GATHER_CHANNELS = 12
+# With fewer channels a tap is too short a run for the tile's loop, and rows of the window are taken for taps.
+cdef size_t RUN_CHANNELS = 12
 
 
 ctypedef struct volume:
@@ -62,10 +62,9 @@ ctypedef struct convolution_arguments:
     ec_window window          # of one plane
     volume planes
     size_t groups
-    size_t depth          # channels of a group; K where gathered
-    size_t taps           # 1 where gathered
-    bint gathered
-    size_t pitch          # floats of a gathered row
+    size_t depth          # channels of a group; of runs: those of a row of the window
+    size_t taps           # of runs: rows of the window
+    bint runs
     size_t block          # most pixels in a block
     size_t slice_taps, slice_depth
     size_t panels         # of all groups
@@ -94,6 +93,13 @@ cdef class PhasesStep(Step):
 
     def __dealloc__(self):
         free(self.phases)
+
+
+cdef inline void point_evenly(const float **entry, const float *x, ptrdiff_t step, ptrdiff_t count) noexcept nogil:
+    cdef ptrdiff_t i
+    for i in range(count):
+        entry[i] = x
+        x += step
 
 
 cdef void point_at_taps(const convolution_arguments *a, const float *x, const float *zeros, size_t first, size_t last,
@@ -129,10 +135,9 @@ cdef void point_at_taps(const convolution_arguments *a, const float *x, const fl
                             c += 1
                         line = x + z * <ptrdiff_t>v.x_plane + y * <ptrdiff_t>w.row
                         line += (c * <ptrdiff_t>w.stride_width + left) * <ptrdiff_t>w.pixel
-                        while c < <ptrdiff_t>end and c < high:
-                            entry[c - <ptrdiff_t>column] = line
-                            line += w.stride_width * w.pixel
-                            c += 1
+                        point_evenly(entry + (c - <ptrdiff_t>column), line, <ptrdiff_t>(w.stride_width * w.pixel),
+                                     min(<ptrdiff_t>end, high) - c)
+                        c = max(c, min(<ptrdiff_t>end, high))
                     while c < <ptrdiff_t>end:
                         entry[c - <ptrdiff_t>column] = zeros
                         c += 1
@@ -140,67 +145,73 @@ cdef void point_at_taps(const convolution_arguments *a, const float *x, const fl
                     pixel += end - column
 
 
-cdef void gather_taps(const convolution_arguments *a, const float *x, size_t first, size_t last,
-                      float *out) noexcept nogil:
-    """out[i][K]: the window of output pixel first + i, zeros for the padding. Pixels of the input are contiguous."""
+cdef float *copy_run(const ec_window *w, const float *line, ptrdiff_t left, float *out) noexcept nogil:
+    """A row of the window that begins `left` pixels into the image's line, zeros outside; gives the end of the copy."""
+    cdef ptrdiff_t taps = w.kernel_width, channels = w.channels
+    cdef ptrdiff_t from_tap = max(<ptrdiff_t>0, -left), to_tap = min(taps, <ptrdiff_t>w.width - left)
+    memset(out, 0, taps * channels * sizeof(float))
+    if from_tap < to_tap:
+        memcpy(out + from_tap * channels, line + (left + from_tap) * channels,
+               <size_t>((to_tap - from_tap) * channels) * sizeof(float))
+    return out + taps * channels
+
+
+cdef void point_at_runs(const convolution_arguments *a, const float *x, size_t first, size_t last, const float **table,
+                        float *spare) noexcept nogil:
+    """table[tap][i], where a tap is a row of the window, whose pixels follow each other: where that of output pixel first + i
+    begins. What hangs over the image's edge is copied to `spare`, which begins with the zeros that stand for whole rows."""
     cdef const ec_window *w = &a.window
-    cdef size_t segment = w.kernel_width * w.channels, step = w.stride_width * w.pixel
-    cdef size_t pixel = first, row, column, end, count, top, bottom, i
-    cdef ptrdiff_t y, left, from_column, to_column
-    cdef const float *rows[64]
-    while pixel < last:
-        row = pixel // w.out_width
-        column = pixel - row * w.out_width
-        end = min(w.out_width, column + last - pixel)
-        y = <ptrdiff_t>(row * w.stride_height) - <ptrdiff_t>w.pad_top
-        top = 0
-        while top < w.kernel_height and y + <ptrdiff_t>(top * w.dilation_height) < 0:
-            top += 1
-        bottom = top
-        while bottom < w.kernel_height and y + <ptrdiff_t>(bottom * w.dilation_height) < <ptrdiff_t>w.height:
-            bottom += 1
-        while column < end:
-            left = <ptrdiff_t>(column * w.stride_width) - <ptrdiff_t>w.pad_left
-            if left >= 0 and left + <ptrdiff_t>w.kernel_width <= <ptrdiff_t>w.width:
-                count = min(end - column, (<size_t>(<ptrdiff_t>w.width - left) - w.kernel_width) // w.stride_width + 1)
-                for i in range(top, bottom):
-                    rows[i] = x + (y + <ptrdiff_t>(i * w.dilation_height)) * <ptrdiff_t>w.row
-                    rows[i] += left * <ptrdiff_t>w.pixel
-                if bottom - top < w.kernel_height:
-                    memset(out, 0, count * a.pitch * sizeof(float))
-                a.table.gather(rows + top, bottom - top, segment, step, count, out + top * segment, a.pitch)
+    cdef const float *zeros = spare
+    cdef const float *line
+    cdef const float **entry = table
+    cdef ptrdiff_t width = w.width, taps = w.kernel_width, stride = w.stride_width, pad = w.pad_left
+    cdef ptrdiff_t step = stride * <ptrdiff_t>w.channels, y, c, end, row, column
+    # Output columns [low, high) have their whole window inside.
+    cdef ptrdiff_t low = divide_up(pad, stride), high = 0 if width + pad < taps else (width + pad - taps) // stride + 1
+    cdef size_t i, pixel
+    spare = copy_run(w, x, width, spare)
+    for i in range(w.kernel_height):
+        pixel = first
+        while pixel < last:
+            row = pixel // w.out_width
+            column = pixel - row * w.out_width
+            end = min(w.out_width, column + last - pixel)
+            y = row * <ptrdiff_t>w.stride_height + <ptrdiff_t>(i * w.dilation_height) - <ptrdiff_t>w.pad_top
+            c = column
+            if y < 0 or y >= <ptrdiff_t>w.height:
+                for c in range(column, end):
+                    entry[c - column] = zeros
             else:
-                count = 1
-                memset(out, 0, a.pitch * sizeof(float))
-                from_column = max(<ptrdiff_t>0, -left)
-                to_column = min(<ptrdiff_t>w.kernel_width, <ptrdiff_t>w.width - left)
-                if to_column > from_column:
-                    for i in range(top, bottom):
-                        memcpy(
-                            out + i * segment + from_column * <ptrdiff_t>w.channels,
-                            x + (y + <ptrdiff_t>(i * w.dilation_height)) * <ptrdiff_t>w.row
-                            + (left + from_column) * <ptrdiff_t>w.pixel,
-                            <size_t>(to_column - from_column) * w.channels * sizeof(float),
-                        )
-            out += count * a.pitch
-            column += count
-            pixel += count
+                line = x + y * <ptrdiff_t>w.row
+                while c < end and c < low:
+                    entry[c - column] = spare
+                    spare = copy_run(w, line, c * stride - pad, spare)
+                    c += 1
+                point_evenly(entry + (c - column), line + c * step - pad * <ptrdiff_t>w.channels, step, min(end, high) - c)
+                c = max(c, min(end, high))
+                while c < end:
+                    entry[c - column] = spare
+                    spare = copy_run(w, line, c * stride - pad, spare)
+                    c += 1
+            entry += end - column
+            pixel += end - column
 
 
 cdef void point_at_pixels(float *base, size_t plane, size_t row, size_t pixel, size_t height, size_t width,
                           size_t first, size_t last, float **table) noexcept nogil:
     """table[i]: where pixel first + i of planes of height x width pixels lies; plane, row, pixel: floats between."""
-    cdef size_t i, y = first // width, column = first - y * width, z = y // height
+    cdef size_t y = first // width, column = first - y * width, z = y // height, count
     y -= z * height
-    for i in range(last - first):
-        table[i] = base + z * plane + y * row + column * pixel
-        column += 1
-        if column == width:
-            column = 0
-            y += 1
-            if y == height:
-                y = 0
-                z += 1
+    while first < last:
+        count = min(width - column, last - first)
+        point_evenly(<const float **>table, base + z * plane + y * row + column * pixel, pixel, count)
+        table += count
+        first += count
+        column = 0
+        y += 1
+        if y == height:
+            y = 0
+            z += 1
 
 
 cdef void multiply_panel(const convolution_arguments *a, const packed_panel *packed, size_t skip, size_t count,
@@ -249,11 +260,11 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef float *out = ec_at(context, &a.out)
     cdef const ec_window *w = &a.window
     cdef size_t pixels = a.planes.out_planes * w.out_height * w.out_width
-    cdef size_t blocks = divide_up(pixels, a.block), most, index, end, block, built, panel, first = 0, last = 0, i
+    cdef size_t blocks = divide_up(pixels, a.block), most, index, end, block, built, panel, first = 0, last = 0
     cdef const float **table
     cdef float **out_table
     cdef const float **residual_table = NULL
-    cdef float *gathered
+    cdef float *spare
     if blocks % threads and pixels >= <size_t>(16 * threads) and not a.heavy:
         blocks = divide_up(blocks, threads) * threads
     most = divide_up(pixels, blocks)
@@ -261,7 +272,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     out_table = <float **>(table + a.taps * most)
     if a.has_residual:
         residual_table = <const float **>(out_table + most)
-    gathered = <float *>(context.scratch + divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64)
+    spare = <float *>(context.scratch + divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64)
     built = blocks
     ec_share(blocks * a.panels, thread, threads, &index, &end)
     while index < end:
@@ -271,10 +282,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
             built = block
             first = pixels * block // blocks
             last = pixels * (block + 1) // blocks
-            if a.gathered:
-                gather_taps(a, x, first, last, gathered)
-                for i in range(last - first):
-                    table[i] = gathered + i * a.pitch
+            if a.runs:
+                point_at_runs(a, x, first, last, table, spare)
             else:
                 point_at_taps(a, x, context.zeros, first, last, table)
             point_at_pixels(out, a.planes.out_plane, w.out_row, w.out_pixel, w.out_height, w.out_width, first, last,
@@ -353,14 +362,13 @@ cdef ConvolutionStep prepare_product(placed, product):
     k = product.weights.shape[0]
     a.taps = math.prod(product.kernel)
     a.depth = k // a.taps
-    a.gathered = (
-        a.taps > 1 and a.depth < GATHER_CHANNELS and groups == 1 and x.pixel == x.channels
-        and a.window.dilation_width == 1 and a.window.kernel_height <= 64 and a.planes.depth == 1
-        and a.planes.out_planes == 1 and a.planes.kernel == 1 and min(product.pads) >= 0
+    a.runs = (
+        a.window.kernel_width > 1 and a.depth < RUN_CHANNELS and groups == 1 and x.pixel == x.channels
+        and a.window.dilation_width == 1 and a.planes.depth == 1 and a.planes.out_planes == 1 and a.planes.kernel == 1
+        and min(product.pads) >= 0
     )
-    if a.gathered:
-        a.taps, a.depth = 1, k
-        a.pitch = divide_up(k, 16) * 16
+    if a.runs:
+        a.taps, a.depth = a.window.kernel_height, a.window.kernel_width * a.depth
     a.activation = as_activation(placed.node.attributes, instruction_set)
 
     rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
@@ -380,15 +388,17 @@ cdef ConvolutionStep prepare_product(placed, product):
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
     # Neighbouring pixels share most of their windows: what a block touches grows with the kernel's rows, not its taps.
     lines = product.kernel[0] * product.kernel[1]
-    most = BLOCK_BYTES // (4 * (a.pitch if a.gathered else a.depth * min(<size_t>lines, a.taps)))
+    most = BLOCK_BYTES // (4 * a.depth * min(<size_t>lines, a.taps))
     a.heavy = a.panels >= 8 and packed.nbytes > 4 * pixels * k
     a.block = min(max(most, <size_t>(4 * rows[widest - 1])), MAX_BLOCK)
     most = min(a.block, <size_t>pixels)
-    step.scratch = divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64 + (most * a.pitch * 4 if a.gathered else 0)
+    step.scratch = divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64
+    if a.runs:
+        step.scratch += (most * a.taps + 1) * a.depth * sizeof(float)
     step.step.run = run
     step.step.arguments = a
     step.step.serial = placed.serial
-    kind = "gathered product" if a.gathered else "product"
+    kind = "product of rows" if a.runs else "product"
     step.kernel = f"{kind} {rows[widest - 1]}x{width} {instruction_set.name}"
     return step
 

@@ -1,4 +1,4 @@
-/* Runs of contiguous floats: functions of two values, scale and shift, clamp, reductions, softmax, gathering. Memory-bound. */
+/* Runs of contiguous floats: functions of two values, scale and shift, clamp, reductions, softmax. Memory-bound. */
 #include "functions_f32.h"
 
 /* The larger and the smaller of two; NaN if either is. */
@@ -152,19 +152,6 @@ static void softmax_f32(const float *x, float *out, size_t n) {
 static void log_softmax_f32(const float *x, float *out, size_t n) {
     float top = largest_f32(x, n), rest = logf(sum_of_exponentials(x, top, NULL, n));
     for (size_t i = 0; i < n; i++) out[i] = (x[i] - top) - rest;
-}
-
-static void gather_f32(const float *const *rows, size_t segments, size_t length, size_t step, size_t count, float *out,
-                       size_t pitch) {
-    for (size_t i = 0; i < count; i++, out += pitch) {
-        float *to = out;
-        for (size_t s = 0; s < segments; s++, to += length) {
-            const float *from = rows[s] + i * step;
-            size_t j = 0;
-            for (; j + LANES <= length; j += LANES) vstore(to + j, vload(from + j));
-            if (j < length) vstore_first(to + j, vload_first(from + j, length - j), length - j);
-        }
-    }
 }
 
 /* Twelve chains of dependent multiply-adds: more than latency times units on any CPU here (4 x 2 on x86, 4 x 2 on A76). */

@@ -40,7 +40,6 @@ const ec_table EC_TABLE_NAME(EC_ISA) = {
     .depthwise = depthwise_f32,
     .max_pool = max_pool_f32,
     .average_pool = average_pool_f32,
-    .gather = gather_f32,
     .binary = {EC_BINARY_LIST(EC_BINARY_SLOT)},
     .binary_scalar = {EC_BINARY_LIST(EC_BINARY_SCALAR_SLOT)},
     .scalar_binary = {EC_BINARY_LIST(EC_SCALAR_BINARY_SLOT)},

@@ -89,11 +89,6 @@ enum { EC_WINOGRADS = 0 EC_WINOGRAD_LIST(EC_WINOGRAD_COUNT) };
 /* Maximum or mean over the pixels of each window that lie inside the image, of output rows [first, last). */
 typedef void (*ec_pool)(const ec_window *, const float *x, float *out, size_t first, size_t last);
 
-/* Copies, for `count` neighbouring output pixels, `segments` runs of `length` floats into rows of `pitch` floats:
-   out[i * pitch + s * length + j] = rows[s][i * step + j]. */
-typedef void (*ec_gather)(const float *const *rows, size_t segments, size_t length, size_t step, size_t count, float *out,
-                          size_t pitch);
-
 typedef void (*ec_binary)(const float *x, const float *y, float *out, size_t n); /* out may be x or y */
 typedef void (*ec_scalar)(const float *x, float y, float *out, size_t n);
 typedef void (*ec_scale_shift)(const float *x, const float *scale, const float *shift, float *out, size_t n);
@@ -135,7 +130,6 @@ typedef struct {
     ec_winograd winograd[EC_WINOGRADS];
     ec_depthwise depthwise;
     ec_pool max_pool, average_pool;
-    ec_gather gather;
     ec_binary binary[EC_BINARIES];
     ec_scalar binary_scalar[EC_BINARIES];  /* y is one value for all */
     ec_scalar scalar_binary[EC_BINARIES];  /* x is; it comes second in the call all the same */
