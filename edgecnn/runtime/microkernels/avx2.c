@@ -6,4 +6,5 @@
 #define EC_ROWS_2 EC_UP_TO_6
 #define EC_ROWS_3 EC_UP_TO_4
 #define EC_TALLEST {10, 6, 4, 0}
+#define EC_DEPTHWISE_ROWS 1
 #include "isa.h"

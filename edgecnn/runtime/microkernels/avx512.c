@@ -8,4 +8,5 @@
 #define EC_ROWS_3 EC_UP_TO_8
 #define EC_ROWS_4 EC_UP_TO_6
 #define EC_TALLEST {12, 14, 8, 6}
+#define EC_DEPTHWISE_ROWS 2
 #include "isa.h"

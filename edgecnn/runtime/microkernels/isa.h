@@ -1,5 +1,6 @@
 /* Fills one instruction set's table from the templates. The file that includes this defines EC_ISA (its name),
-   EC_VECTOR_BYTES, and for each panel width the tallest tile: EC_ROWS_1 .. EC_ROWS_4 (a list macro) and their counts. */
+   EC_VECTOR_BYTES, and for each panel width the tallest tile: EC_ROWS_1 .. EC_ROWS_4 (a list macro) and their counts;
+   EC_DEPTHWISE_ROWS, the rows of outputs that a depthwise tile has. */
 #include "gemm_f32.h"
 #include "window_f32.h"
 #include "winograd_f32.h"

@@ -5,4 +5,5 @@
 #define EC_ROWS_1 EC_UP_TO_8
 #define EC_ROWS_2 EC_UP_TO_6
 #define EC_TALLEST {8, 6, 0, 0}
+#define EC_DEPTHWISE_ROWS 1
 #include "isa.h"

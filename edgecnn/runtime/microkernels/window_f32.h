@@ -1,9 +1,9 @@
 /* Depthwise convolution and pooling: windows that slide over the pixels of each channel alone.
 
-   Vectors run over channels. A depthwise convolution takes one block of channels through all its rows before the next, so
-   that the rows above stay in the first-level cache; eight neighbouring outputs of a row are computed together: they share
-   the columns that they have in common (3 x 3, stride 1: 30 loads of input for 72 multiply-adds) and hide the latency of
-   each other's chains of dependent additions. */
+   Vectors run over channels. Eight neighbouring outputs of a row, and where there are 32 registers of two rows, are computed together: they share the pixels
+   that they have in common (3 x 3, stride 1, two rows: 40 loads of input for 144 multiply-adds) and hide the latency of each
+   other's chains of dependent additions. Wide images with many channels come from the second-level cache, since pixels of
+   512 channels lie a power of two apart and fall into few sets of the first: what counts is how often each is loaded. */
 #include "elementwise_f32.h"
 
 EC_INLINE size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
@@ -41,99 +41,168 @@ EC_INLINE void depthwise_store(float *out, vfloat y, size_t n, const ec_activati
     y = vmin(vsplat(a->high), vmax(vsplat(a->low), y));
     if (n == LANES) vstore(out, y);
     else vstore_first(out, y, n);
-    if (a->function) a->function(out, n, a->parameters);
 }
 
-/* COLUMNS neighbouring outputs of a row at once, for windows WIDTH taps wide without dilation. Each column of the input is
-   loaded once for all outputs that it is part of; those outside the image are left out. n < LANES: the last channels. */
-EC_INLINE void depthwise_columns(const int COLUMNS, const int WIDTH, const int STRIDE, const int WHOLE, const ec_window *w,
-                                 const float *x, const float *weights, ptrdiff_t top, ptrdiff_t left, size_t row_from,
-                                 size_t row_to, float *out, size_t n, const ec_activation *a) {
-    vfloat sum[8];
-    vfloat bias = vload(weights);
-    const float *corner = x + left * (ptrdiff_t)w->pixel;
-    EC_UNROLL for (int c = 0; c < COLUMNS; c++) sum[c] = bias;
-    for (size_t i = row_from; i < row_to; i++) {
-        const float *row = corner + (top + (ptrdiff_t)i) * (ptrdiff_t)w->row;
-        const float *tap = weights + LANES * (1 + i * WIDTH);
-        vfloat weight[8];
-        EC_UNROLL for (int j = 0; j < WIDTH; j++) weight[j] = vload(tap + j * LANES);
-        EC_UNROLL for (int column = 0; column < (COLUMNS - 1) * STRIDE + WIDTH; column++) {
-            if (WHOLE || (size_t)(left + column) < w->width) { /* negative ones are huge as size_t */
-                const float *p = row + column * (ptrdiff_t)w->pixel;
-                vfloat y = n == LANES ? vload(p) : vload_first(p, n);
-                EC_UNROLL for (int c = 0; c < COLUMNS; c++) {
-                    int j = column - c * STRIDE;
-                    if (j >= 0 && j < WIDTH) sum[c] += y * weight[j];
-                }
+/* Row i of the pixels that ROWS x COLUMNS neighbouring outputs meet, added to their sums. Each pixel is loaded once for all
+   outputs that it is part of; those outside the image are left out. */
+EC_INLINE void depthwise_line(const int ROWS, const int COLUMNS, const int SIDE, const int STRIDE, const int WHOLE,
+                              const ec_window *w, const float *row, const float *weights, ptrdiff_t left, const int i,
+                              size_t n, vfloat (*sum)[8]) {
+    vfloat weight[EC_DEPTHWISE_ROWS][7];
+    EC_UNROLL for (int r = 0; r < ROWS; r++) {
+        const int tap_row = i - r * STRIDE;
+        if (tap_row < 0 || tap_row >= SIDE) continue;
+        EC_UNROLL for (int j = 0; j < SIDE; j++) weight[r][j] = vload(weights + LANES * (1 + tap_row * SIDE + j));
+    }
+    EC_UNROLL for (int column = 0; column < (COLUMNS - 1) * STRIDE + SIDE; column++) {
+        if (!WHOLE && (size_t)(left + column) >= w->width) continue; /* negative ones are huge as size_t */
+        const float *p = row + column * (ptrdiff_t)w->pixel;
+        vfloat y = n == LANES ? vload(p) : vload_first(p, n);
+        EC_UNROLL for (int r = 0; r < ROWS; r++) {
+            const int tap_row = i - r * STRIDE;
+            EC_UNROLL for (int c = 0; c < COLUMNS; c++) {
+                const int tap = column - c * STRIDE;
+                if (tap_row >= 0 && tap_row < SIDE && tap >= 0 && tap < SIDE) sum[r][c] += y * weight[r][tap];
             }
         }
     }
-    EC_UNROLL for (int c = 0; c < COLUMNS; c++) depthwise_store(out + c * w->out_pixel, sum[c], n, a);
 }
 
-/* One block of channels through rows [first, last). Eight columns at once, or seven where the width asks for it (7, 14, 28
-   and 56 are usual), then what is left. */
-#define EC_DEPTHWISE(WIDTH, STRIDE)                                                                                       \
-    static void depthwise_##WIDTH##s##STRIDE(const ec_window *w, const float *x, const float *weights, float *out,        \
-                                             size_t first, size_t last, size_t n, const ec_activation *a) {               \
-        size_t many = w->out_width % 8 && w->out_width % 7 == 0 ? 7 : 8;                                                  \
-        for (size_t y = first; y < last; y++, out += w->out_row) {                                                        \
-            ptrdiff_t top = (ptrdiff_t)(y * w->stride_height) - (ptrdiff_t)w->pad_top;                                    \
-            size_t row_from, row_to, c = 0;                                                                               \
-            taps_inside(top, w->kernel_height, 1, w->height, &row_from, &row_to);                                         \
-            while (c < w->out_width) {                                                                                    \
-                ptrdiff_t left = (ptrdiff_t)(c * STRIDE) - (ptrdiff_t)w->pad_left;                                        \
-                size_t rest = w->out_width - c;                                                                           \
-                float *to = out + c * w->out_pixel;                                                                       \
-                if (rest >= 8 && many == 8 && n == LANES && left >= 0 && left + 7 * STRIDE + WIDTH <= (ptrdiff_t)w->width) \
-                    depthwise_columns(8, WIDTH, STRIDE, 1, w, x, weights, top, left, row_from, row_to, to, LANES, a), c += 8; \
-                else if (rest >= 8 && many == 8 && n == LANES)                                                            \
-                    depthwise_columns(8, WIDTH, STRIDE, 0, w, x, weights, top, left, row_from, row_to, to, LANES, a), c += 8; \
-                else if (rest >= 7 && many == 7 && n == LANES)                                                            \
-                    depthwise_columns(7, WIDTH, STRIDE, 0, w, x, weights, top, left, row_from, row_to, to, LANES, a), c += 7; \
-                else if (rest >= 4 && n == LANES)                                                                         \
-                    depthwise_columns(4, WIDTH, STRIDE, 0, w, x, weights, top, left, row_from, row_to, to, LANES, a), c += 4; \
-                else if (rest >= 4)                                                                                       \
-                    depthwise_columns(4, WIDTH, STRIDE, 0, w, x, weights, top, left, row_from, row_to, to, n, a), c += 4; \
-                else                                                                                                      \
-                    depthwise_columns(1, WIDTH, STRIDE, 0, w, x, weights, top, left, row_from, row_to, to, n, a), c += 1; \
-            }                                                                                                             \
-        }                                                                                                                 \
+/* ROWS x COLUMNS outputs, for square windows of SIDE taps without dilation. n < LANES: the last channels. */
+EC_INLINE void depthwise_tile(const int ROWS, const int COLUMNS, const int SIDE, const int STRIDE, const int WHOLE,
+                              const ec_window *w, const float *x, const float *weights, ptrdiff_t top, ptrdiff_t left,
+                              float *out, size_t n, const ec_activation *a) {
+    vfloat sum[EC_DEPTHWISE_ROWS][8];
+    vfloat bias = vload(weights);
+    EC_UNROLL for (int r = 0; r < ROWS; r++) {
+        EC_UNROLL for (int c = 0; c < COLUMNS; c++) sum[r][c] = bias;
     }
-EC_DEPTHWISE(3, 1)
-EC_DEPTHWISE(3, 2)
-EC_DEPTHWISE(5, 1)
-EC_DEPTHWISE(5, 2)
+    const float *row = x + top * (ptrdiff_t)w->row + left * (ptrdiff_t)w->pixel;
+    if (ROWS == 1) {
+        size_t from, to;
+        taps_inside(top, SIDE, 1, w->height, &from, &to);
+        for (size_t i = from; i < to; i++)
+            depthwise_line(1, COLUMNS, SIDE, STRIDE, WHOLE, w, row + i * w->row, weights + LANES * i * SIDE, left, 0, n, sum);
+    } else {
+        EC_UNROLL for (int i = 0; i < (ROWS - 1) * STRIDE + SIDE; i++) {
+            if ((size_t)(top + i) < w->height)
+                depthwise_line(ROWS, COLUMNS, SIDE, STRIDE, WHOLE, w, row + i * w->row, weights, left, i, n, sum);
+        }
+    }
+    EC_UNROLL for (int r = 0; r < ROWS; r++) {
+        EC_UNROLL for (int c = 0; c < COLUMNS; c++)
+            depthwise_store(out + r * w->out_row + c * w->out_pixel, sum[r][c], n, a);
+    }
+}
+
+/* The tile for each block of channels from `channel` on. Neighbouring blocks are neighbours in memory, so that every load of
+   the tile runs through it line by line, as the CPU's prefetchers want it. */
+EC_INLINE void depthwise_tiles(const int ROWS, const int COLUMNS, const int SIDE, const int STRIDE, const int WHOLE,
+                               const ec_window *w, const float *x, const float *weights, ptrdiff_t top, ptrdiff_t left,
+                               float *out, size_t channel, size_t end, const ec_activation *a) {
+    for (size_t c = channel; c < end; c += LANES)
+        depthwise_tile(ROWS, COLUMNS, SIDE, STRIDE, WHOLE, w, x + c, weights + c * (1 + SIDE * SIDE), top, left, out + c,
+                       LANES, a);
+}
+
+/* ROWS rows of outputs. Eight columns at once, or seven where the width asks for it (7, 14, 28 and 56 are usual), then what
+   is left. */
+EC_INLINE void depthwise_rows(const int ROWS, const int SIDE, const int STRIDE, const ec_window *w, const float *x,
+                              const float *weights, float *out, size_t y, size_t channel, size_t count,
+                              const ec_activation *a) {
+    size_t many = w->out_width % 8 && w->out_width % 7 == 0 ? 7 : 8, c = 0, end = channel + count / LANES * LANES;
+    ptrdiff_t top = (ptrdiff_t)(y * w->stride_height) - (ptrdiff_t)w->pad_top;
+    while (c < w->out_width && channel < end) {
+        ptrdiff_t left = (ptrdiff_t)(c * STRIDE) - (ptrdiff_t)w->pad_left;
+        size_t rest = w->out_width - c;
+        float *to = out + c * w->out_pixel;
+        if (rest >= many && left >= 0 && left + 7 * STRIDE + SIDE <= (ptrdiff_t)w->width && many == 8)
+            depthwise_tiles(ROWS, 8, SIDE, STRIDE, 1, w, x, weights, top, left, to, channel, end, a), c += 8;
+        else if (rest >= many && many == 8)
+            depthwise_tiles(ROWS, 8, SIDE, STRIDE, 0, w, x, weights, top, left, to, channel, end, a), c += 8;
+        else if (rest >= many)
+            depthwise_tiles(ROWS, 7, SIDE, STRIDE, 0, w, x, weights, top, left, to, channel, end, a), c += 7;
+        else if (rest >= 4)
+            depthwise_tiles(ROWS, 4, SIDE, STRIDE, 0, w, x, weights, top, left, to, channel, end, a), c += 4;
+        else
+            depthwise_tiles(ROWS, 1, SIDE, STRIDE, 0, w, x, weights, top, left, to, channel, end, a), c += 1;
+    }
+    for (c = 0; c < w->out_width && count % LANES; c++)
+        depthwise_tile(ROWS, 1, SIDE, STRIDE, 0, w, x + end, weights + end * (1 + SIDE * SIDE), top,
+                       (ptrdiff_t)(c * STRIDE) - (ptrdiff_t)w->pad_left, out + c * w->out_pixel + end, count % LANES, a);
+}
+
+/* Output rows [first, last), channels [channel, channel + count). */
+#define EC_DEPTHWISE(SIDE, STRIDE, ROWS)                                                                                  \
+    static void depthwise_##SIDE##s##STRIDE(const ec_window *w, const float *x, const float *weights, float *out,         \
+                                            size_t first, size_t last, size_t channel, size_t count,                      \
+                                            const ec_activation *a) {                                                     \
+        size_t y = first;                                                                                                 \
+        out += y * w->out_row;                                                                                            \
+        for (; y + ROWS <= last; y += ROWS, out += ROWS * w->out_row)                                                     \
+            depthwise_rows(ROWS, SIDE, STRIDE, w, x, weights, out, y, channel, count, a);                                 \
+        for (; y < last; y++, out += w->out_row)                                                                          \
+            depthwise_rows(1, SIDE, STRIDE, w, x, weights, out, y, channel, count, a);                                    \
+    }
+EC_DEPTHWISE(3, 1, EC_DEPTHWISE_ROWS)
+EC_DEPTHWISE(3, 2, EC_DEPTHWISE_ROWS)
+EC_DEPTHWISE(5, 1, EC_DEPTHWISE_ROWS)
+EC_DEPTHWISE(5, 2, EC_DEPTHWISE_ROWS)
+EC_DEPTHWISE(7, 1, 1)
+EC_DEPTHWISE(7, 2, 1)
 
 static void depthwise_any(const ec_window *w, const float *x, const float *weights, float *out, size_t first, size_t last,
-                          size_t n, const ec_activation *a) {
-    for (size_t y = first; y < last; y++, out += w->out_row) {
+                          size_t channel, size_t count, const ec_activation *a) {
+    size_t block = 1 + w->kernel_height * w->kernel_width;
+    for (size_t y = first; y < last; y++) {
         ptrdiff_t top = (ptrdiff_t)(y * w->stride_height) - (ptrdiff_t)w->pad_top;
         size_t row_from, row_to;
         taps_inside(top, w->kernel_height, w->dilation_height, w->height, &row_from, &row_to);
-        for (size_t c = 0; c < w->out_width; c++) {
-            ptrdiff_t left = (ptrdiff_t)(c * w->stride_width) - (ptrdiff_t)w->pad_left;
-            vfloat sum = depthwise_one(w, x, weights, top, left, row_from, row_to, n);
-            depthwise_store(out + c * w->out_pixel, sum, n, a);
+        for (size_t column = 0; column < w->out_width; column++) {
+            ptrdiff_t left = (ptrdiff_t)(column * w->stride_width) - (ptrdiff_t)w->pad_left;
+            for (size_t c = channel; c < channel + count; c += LANES) {
+                size_t n = smaller(LANES, channel + count - c);
+                vfloat sum = depthwise_one(w, x + c, weights + c * block, top, left, row_from, row_to, n);
+                depthwise_store(out + y * w->out_row + column * w->out_pixel + c, sum, n, a);
+            }
         }
     }
 }
 
+/* Values of the output that are computed before a function is applied to them, so that they are still near. */
+#define EC_BAND (32 * 1024)
+/* Values of weights that are used for all pixels before the next: about half of a first-level cache. */
+#define EC_WEIGHTS (5 * 1024)
+
 static void depthwise_f32(const ec_window *w, const float *x, const float *weights, float *out, size_t first, size_t last,
                           size_t channel, size_t count, const ec_activation *a) {
-    size_t block = LANES * (1 + w->kernel_height * w->kernel_width);
-    void (*rows)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t, const ec_activation *) =
-        depthwise_any;
-    if (w->dilation_height == 1 && w->dilation_width == 1) {
+    size_t step = last - first, chunk = EC_WEIGHTS / (1 + w->kernel_height * w->kernel_width) / LANES * LANES;
+    void (*rows)(const ec_window *, const float *, const float *, float *, size_t, size_t, size_t, size_t,
+                 const ec_activation *) = depthwise_any;
+    if (w->dilation_height == 1 && w->dilation_width == 1 && w->stride_height == w->stride_width &&
+        w->kernel_height == w->kernel_width) {
         if (w->kernel_width == 3 && w->stride_width == 1) rows = depthwise_3s1;
         if (w->kernel_width == 3 && w->stride_width == 2) rows = depthwise_3s2;
         if (w->kernel_width == 5 && w->stride_width == 1) rows = depthwise_5s1;
         if (w->kernel_width == 5 && w->stride_width == 2) rows = depthwise_5s2;
+        if (w->kernel_width == 7 && w->stride_width == 1) rows = depthwise_7s1;
+        if (w->kernel_width == 7 && w->stride_width == 2) rows = depthwise_7s2;
     }
-    out += first * w->out_row;
-    for (size_t c = channel; c < channel + count; c += LANES)
-        rows(w, x + c, weights + c / LANES * block, out + c, first, last, smaller(LANES, channel + count - c), a);
+    if (a->function) step = EC_BAND / (w->out_width * count) / EC_DEPTHWISE_ROWS * EC_DEPTHWISE_ROWS;
+    if (step == 0) step = EC_DEPTHWISE_ROWS;
+    if (chunk == 0) chunk = LANES;
+    for (size_t y = first; y < last; y += step) {
+        size_t end = smaller(last, y + step);
+        for (size_t c = 0; c < count; c += chunk)
+            rows(w, x, weights, out, y, end, channel + c, smaller(chunk, count - c), a);
+        if (!a->function) continue;
+        for (size_t r = y; r < end; r++) {
+            float *line = out + r * w->out_row + channel;
+            if (count == w->out_pixel) a->function(line, count * w->out_width, a->parameters);
+            else
+                for (size_t c = 0; c < w->out_width; c++) a->function(line + c * w->out_pixel, count, a->parameters);
+        }
+    }
 }
 
 #define EC_POOL(NAME, START, REDUCE, SCALE)                                                                              \
