@@ -12,6 +12,7 @@ from edgecnn.converters.layers import (
     pooling,
     reshaping,
     resizing,
+    tflite_operators,
     wrapping,
 )
 from edgecnn.converters.layers.activation import check_configuration
@@ -40,5 +41,6 @@ __all__ = [
     "register",
     "reshaping",
     "resizing",
+    "tflite_operators",
     "wrapping",
 ]

@@ -14,6 +14,10 @@ _ATTENTION = (
 _TEXT = ("works on words or categories, not on images or signals", "do it before the model, in Python")
 _PICTURES = ("changes pictures by their histogram or for training only", "do it before the model, in Python")
 _FOREIGN = ("runs code of another framework, which is never run", "rebuild it from layers of Keras")
+_FLOW = ("is control flow: what it computes depends on values", "export the model without loops and conditions")
+_STATE = ("keeps a state from call to call", "export the model with its weights as constants")
+_BATCHES = ("mixes the images of a batch, and no convolution between the two undoes it", "use a dilated convolution")
+_INDICES = ("works with the places of maxima", "use a strided convolution and a transposed one")
 _ABSTRACT = ("is a base for other classes and computes nothing itself", "use a layer of Keras")
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -35,6 +39,14 @@ REFUSED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"), _FOREIGN),
     **dict.fromkeys(("Layer", "Wrapper", "InputSpec"), _ABSTRACT),
     "Pipeline": ("is a chain of preprocessing layers", "call these layers one after another in the model"),
+    **dict.fromkeys(("tflite.IF", "tflite.WHILE", "tflite.CALL_ONCE"), _FLOW),
+    **dict.fromkeys(("tflite.VAR_HANDLE", "tflite.READ_VARIABLE", "tflite.ASSIGN_VARIABLE"), _STATE),
+    **dict.fromkeys(("tflite.LSTM", "tflite.UNIDIRECTIONAL_SEQUENCE_LSTM", "tflite.RNN", "tflite.SVDF"), _RECURRENT),
+    **dict.fromkeys(("tflite.BIDIRECTIONAL_SEQUENCE_LSTM", "tflite.UNIDIRECTIONAL_SEQUENCE_RNN"), _RECURRENT),
+    **dict.fromkeys(("tflite.SPACE_TO_BATCH_ND", "tflite.BATCH_TO_SPACE_ND"), _BATCHES),
+    **dict.fromkeys(("tflite.MaxPoolingWithArgmax2D", "tflite.MaxUnpooling2D"), _INDICES),
+    "tflite.DENSIFY": ("unpacks sparse weights", "export the model with dense ones"),
+    "tflite.CUMSUM": ("adds up along an axis", "use a convolution, or another runtime"),
     "LocallyConnected1D": ("has weights of its own for each place; Keras 3 has dropped it", "use Conv1D"),
     "LocallyConnected2D": ("has weights of its own for each place; Keras 3 has dropped it", "use Conv2D"),
 }

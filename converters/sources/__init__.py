@@ -5,6 +5,7 @@ keras_zip.py   .keras: the zip that Keras 3 and tf-keras write
 keras_weights.py  .weights.h5 and a JSON configuration
 keras_live.py  a model object
 onnx.py        .onnx: what PyTorch and others export
+tflite.py      .tflite: what LiteRT runs
 configuration.py  Keras' JSON configuration, which all three share
 hdf5.py        reading arrays from HDF5 files of strangers
 """
@@ -20,7 +21,7 @@ from edgecnn.converters.sources.description import ModelDescription
 from edgecnn.errors import ConversionError, InputError
 
 _OTHERS = {
-    ".tflite": "a LiteRT model",
+    ".tflite": "named like a LiteRT model, but is none",
     ".pb": "a TensorFlow graph",
     ".pt": "a PyTorch checkpoint",
     ".pth": "a PyTorch checkpoint",
@@ -33,7 +34,7 @@ def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> Abs
     """The description of a model, whatever it comes as; weights are read while the context is open.
 
     Args:
-        model: path of an .h5, .hdf5, .keras or .onnx file, or a Keras model.
+        model: path of an .h5, .hdf5, .keras, .onnx or .tflite file, or a Keras model.
         config: for a file of weights alone, the JSON of its structure (model.to_json()).
 
     Raises:
@@ -68,6 +69,10 @@ def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> Abs
         return keras_h5.describe(path)
     if not start:
         raise ConversionError(f"{path}: is empty; save the model again")
+    if start[4:] == b"TFL3":
+        from edgecnn.converters.sources import tflite
+
+        return tflite.describe(path)
     if path.suffix.lower() == ".onnx":  # these have no magic number
         from edgecnn.converters.sources import onnx
 

@@ -1,0 +1,509 @@
+"""LiteRT models (.tflite). Nothing is executed; the tflite package only tells where in the file the fields are."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecnn.converters.sources.configuration import input_layer, weights_of_nothing
+from edgecnn.converters.sources.description import Call, LayerDescription, ModelDescription, TensorReference
+from edgecnn.errors import ConversionError, MissingPackageError, UnsupportedLayer, UnsupportedLayerError
+
+IDENTIFIER = b"TFL3"
+"""At bytes 4 to 7 of every file. What is appended (a zip of metadata) does not matter: offsets count from the start."""
+MOST_FOLDED = 2**28
+"""Values of all constants together that are computed from others."""
+DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+"""What reading at offsets from a damaged file ends in."""
+
+_DTYPES = {
+    "FLOAT32": "<f4", "FLOAT16": "<f2", "FLOAT64": "<f8", "BFLOAT16": "<u2", "INT64": "<i8", "INT32": "<i4", "INT16": "<i2",
+    "INT8": "<i1", "UINT64": "<u8", "UINT32": "<u4", "UINT16": "<u2", "UINT8": "<u1", "BOOL": "<u1",
+}  # fmt: skip
+_QUANTISED = ("INT8", "UINT8", "INT16", "INT4")
+_PASSING = {
+    "ABS", "CAST", "CEIL", "ELU", "EXP", "FLOOR", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOG", "LOGISTIC", "NEG", "RELU",
+    "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND", "RSQRT", "SQRT", "SQUARE", "TANH",
+}  # fmt: skip
+"""Functions of single values: they do not mind in which shape these lie."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A constant that cannot be read.
+
+    Attributes:
+        reason: why, of a tensor.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    shape: tuple[int, ...]
+    signature: tuple[int, ...]
+    kind: str
+    buffer: int
+    quantised: bool
+    sparse: bool
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """Inputs and outputs are numbers of tensors, -1 for an absent one."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]
+    custom: bytes
+
+
+@contextmanager
+def describe(path: Path) -> Iterator[ModelDescription]:
+    """The model in a .tflite file."""
+    try:
+        import tflite
+    except ImportError as error:
+        raise MissingPackageError(f"{path}: reading it needs tflite: pip install edgecnn[tflite]") from error
+    data = path.read_bytes()
+    try:
+        model = _Reader(tflite, data, str(path)).model()
+    except DAMAGE as error:
+        raise ConversionError(f"{path}: a damaged LiteRT model ({type(error).__name__}: {error})") from error
+    yield model
+
+
+class _Reader:
+    def __init__(self, tflite: Any, data: bytes, name: str) -> None:
+        self.tflite, self.data, self.name = tflite, data, name
+        self.proto = tflite.Model.GetRootAs(data, 0)
+        self.room = 4 * len(data) + 4096
+        """What may still be read: tables and vectors of a damaged file may lie over one another, and multiply."""
+        self.arrays: dict[tuple[int, str], np.ndarray[Any, Any]] = {}
+
+    def model(self) -> ModelDescription:
+        if not self._length(self.proto.SubgraphsLength()):
+            raise ConversionError(f"{self.name}: no LiteRT model: it has no subgraph")
+        graph = self.proto.Subgraphs(0)
+        self.tensors = [self._tensor(graph.Tensors(i)) for i in range(self._length(graph.TensorsLength()))]
+        codes = [self._code(self.proto.OperatorCodes(i)) for i in range(self._length(self.proto.OperatorCodesLength()))]
+        operators = [
+            self._operator(graph.Operators(i), codes) for i in range(self._length(graph.OperatorsLength()))
+        ]
+        given = self._numbers(graph.InputsLength, graph.InputsAsNumpy)
+        wanted = self._numbers(graph.OutputsLength, graph.OutputsAsNumpy)
+        if not operators or not given or not wanted:
+            raise ConversionError(f"{self.name}: no LiteRT model: it has no operators, no inputs or no outputs")
+        self._check_order(operators, given, wanted)
+        self._refuse_quantised(operators)
+        names_in, names_out = self._signature()
+        operators = _without_batch_tricks(operators, self.tensors, set(wanted), self._constant)
+        taken: set[str] = set()
+        found: dict[int, TensorReference] = {}
+        layers, inputs = [], []
+        for number in given:
+            public = names_in.get(number) or _plain(self.tensors[number].name)
+            path = _free(public, taken)
+            layers.append(input_layer(path, self._input_shape(number)))
+            found[number] = TensorReference(path)
+            inputs.append((path, found[number]))
+        computed = set(given)
+        folded = 0
+        for operator in operators:
+            constant = operator.name == "SHAPE" or not computed & set(operator.inputs)
+            folded += constant
+            computed |= set() if constant else set(operator.outputs)
+        shared = {
+            # Shapes that hold a fixed batch are known by it.
+            "batches": tuple({self.tensors[number].shape[0] for number in given}),
+            "most_folded": max(2**14, MOST_FOLDED // max(folded, 1)),
+        }
+        layers += [self._layer(operator, taken, found, shared) for operator in operators]
+        outputs = [(names_out.get(n) or _plain(self.tensors[n].name), self._output(n, found)) for n in wanted]
+        outputs = _in_order(outputs, [self.tensors[n].name for n in wanted])
+        description = self.proto.Description()
+        return ModelDescription(
+            self.name,
+            _text(graph.Name()) or "tflite",
+            (0, 0),
+            tuple(layers),
+            tuple(inputs),
+            tuple(_distinct(outputs)),
+            "single" if len(inputs) == 1 else "list",
+            "single" if len(outputs) == 1 else "list",
+            len(self.data),
+            {},
+            f"LiteRT schema {self.proto.Version()}" + (f", {_text(description)[:40]}" if description else ""),
+        )
+
+    # Tables ------------------------------------------------------------------------------------------------------------
+
+    def _length(self, count: int) -> int:
+        """A vector's length, within what the file can hold."""
+        self.room -= 4 * count
+        if self.room < 0:
+            raise ConversionError(f"{self.name}: a damaged LiteRT model: it claims more entries than its bytes can hold")
+        return count
+
+    def _numbers(self, length: Callable[[], int], values: Callable[[], Any]) -> tuple[int, ...]:
+        return tuple(int(v) for v in values()) if self._length(length()) else ()
+
+    def _tensor(self, tensor: Any) -> _Tensor:
+        shape = self._numbers(tensor.ShapeLength, tensor.ShapeAsNumpy)
+        signature = self._numbers(tensor.ShapeSignatureLength, tensor.ShapeSignatureAsNumpy)
+        name = tensor.Name() or b""
+        self._length(len(name) // 4)
+        details = tensor.Quantization()
+        kind = _named(self.tflite.TensorType, tensor.Type())
+        scaled = details is not None and details.ScaleLength() > 0
+        return _Tensor(
+            _text(name),
+            shape,
+            signature if len(signature) == len(shape) else shape,
+            kind,
+            tensor.Buffer(),
+            kind == "INT4" or (kind in _QUANTISED and scaled),
+            tensor.Sparsity() is not None,
+        )
+
+    def _code(self, code: Any) -> str:
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        name = _named(self.tflite.BuiltinOperator, number)
+        custom = _text(code.CustomCode() or b"")[:100] if name == "CUSTOM" else ""
+        return custom or name
+
+    def _operator(self, operator: Any, codes: Sequence[str]) -> _Operator:
+        inputs = self._numbers(operator.InputsLength, operator.InputsAsNumpy)
+        outputs = self._numbers(operator.OutputsLength, operator.OutputsAsNumpy)
+        if any(not -1 <= n < len(self.tensors) for n in (*inputs, *outputs)) or not outputs or -1 in outputs:
+            raise ConversionError(f"{self.name}: a damaged LiteRT model: an operator names tensors that are not there")
+        self._length(operator.CustomOptionsLength() // 4)
+        custom = operator.CustomOptionsAsNumpy().tobytes() if operator.CustomOptionsLength() else b""
+        return _Operator(codes[operator.OpcodeIndex()], inputs, outputs, self._options(operator), custom)
+
+    def _options(self, operator: Any) -> dict[str, Any]:
+        """All fields of an operator's options, by their names in the schema."""
+        kind = _named(self.tflite.BuiltinOptions, operator.BuiltinOptionsType())
+        table = operator.BuiltinOptions()
+        if table is None or kind in ("NONE", "unknown"):
+            return {}
+        options = getattr(self.tflite, kind)()
+        options.Init(table.Bytes, table.Pos)
+        found: dict[str, Any] = {"options": kind}
+        for name, method in vars(type(options)).items():
+            code = getattr(method, "__code__", None)
+            if code is None or name.startswith("_") or name in ("Init",):
+                continue
+            if name.endswith("AsNumpy"):
+                field = name.removesuffix("AsNumpy")
+                found[_snake(field)] = self._numbers(getattr(options, f"{field}Length"), getattr(options, name))
+            elif code.co_argcount == 1 and not name.endswith(("Length", "IsNone")):
+                value = getattr(options, name)()
+                if isinstance(value, bool | int | float):
+                    found[_snake(name)] = value
+        return found
+
+    # Constants ---------------------------------------------------------------------------------------------------------
+
+    def _bytes(self, number: int) -> memoryview:
+        """A buffer's bytes, which may lie behind the tables; empty where the tensor is computed."""
+        if not 0 <= number < self.proto.BuffersLength():
+            raise ConversionError(f"{self.name}: a damaged LiteRT model: there is no buffer {number}")
+        buffer = self.proto.Buffers(number)
+        start, size = buffer.Offset(), buffer.Size()
+        if start > 1:
+            if start + size > len(self.data):
+                raise ConversionError(
+                    f"{self.name}: buffer {number} lies at {start} and has {size} bytes; the file has {len(self.data)}: "
+                    f"it is cut short or damaged"
+                )
+            return memoryview(self.data)[start : start + size]
+        return memoryview(buffer.DataAsNumpy()) if buffer.DataLength() else memoryview(b"")
+
+    def _constant(self, number: int) -> Any:
+        """A tensor that no operator computes: an array, of the size that it claims, or `Unreadable`."""
+        tensor = self.tensors[number]
+        count = math.prod(tensor.shape)
+        if any(size < 0 for size in tensor.shape):
+            raise ConversionError(f"{self.name}: constant {tensor.name!r} has the shape {tensor.shape}")
+        if tensor.sparse:
+            return Unreadable("is stored sparse")
+        if tensor.kind not in _DTYPES:
+            return Unreadable(f"is of type {tensor.kind}")
+        dtype = np.dtype(_DTYPES[tensor.kind])
+        key = (tensor.buffer, tensor.kind)
+        if key not in self.arrays:
+            data = self._bytes(tensor.buffer)
+            self._length(len(data) // 4)
+            if len(data) % dtype.itemsize:
+                raise ConversionError(f"{self.name}: constant {tensor.name!r} has {len(data)} bytes of {tensor.kind}")
+            self.arrays[key] = _decoded(np.frombuffer(data, dtype), tensor.kind)
+        if self.arrays[key].size != count:
+            raise ConversionError(
+                f"{self.name}: constant {tensor.name!r} has the shape {tensor.shape} and {self.arrays[key].size} values; "
+                f"the file is damaged"
+            )
+        return self.arrays[key].reshape(tensor.shape)
+
+    # The graph ---------------------------------------------------------------------------------------------------------
+
+    def _check_order(self, operators: Sequence[_Operator], given: Sequence[int], wanted: Sequence[int]) -> None:
+        """Operators come in the order in which they run; each tensor is made once."""
+        if any(not 0 <= n < len(self.tensors) for n in (*given, *wanted)):
+            raise ConversionError(f"{self.name}: a damaged LiteRT model: an input or output is not among its tensors")
+        made, computed = set(given), {n for operator in operators for n in operator.outputs}
+        for operator in operators:
+            late = [n for n in operator.inputs if n in computed and n not in made]
+            if late:
+                raise ConversionError(
+                    f"{self.name}: {operator.name} reads {self.tensors[late[0]].name!r} before it is computed; the file is "
+                    f"damaged"
+                )
+            if made & set(operator.outputs):
+                raise ConversionError(
+                    f"{self.name}: {operator.name} computes {self.tensors[operator.outputs[0]].name!r} a second time; the "
+                    f"file is damaged"
+                )
+            made |= set(operator.outputs)
+
+    def _refuse_quantised(self, operators: Sequence[_Operator]) -> None:
+        touched = [
+            (operator, self.tensors[n])
+            for operator in operators
+            for n in [n for n in (*operator.inputs, *operator.outputs) if n >= 0 and self.tensors[n].quantised][:1]
+        ]
+        if touched:
+            operator, tensor = touched[0]
+            others = f", as are tensors of {len(touched) - 1} other operators" if len(touched) > 1 else ""
+            item = UnsupportedLayer(
+                _plain(self.tensors[operator.outputs[0]].name),
+                f"tflite.{operator.name}",
+                f"its tensor {_plain(tensor.name)!r} is quantised ({tensor.kind}){others}",
+                "int8 files are not read yet: export the model in float32, or with float16 weights",
+            )
+            raise UnsupportedLayerError(self.name, [item])
+
+    def _signature(self) -> tuple[dict[int, str], dict[int, str]]:
+        """Public names by tensor, from the first signature of the main subgraph."""
+        for i in range(self._length(self.proto.SignatureDefsLength())):
+            signature = self.proto.SignatureDefs(i)
+            if signature.SubgraphIndex() != 0:
+                continue
+            inputs, outputs = (
+                {entry.TensorIndex(): _text(entry.Name() or b"") for entry in map(get, range(self._length(count)))}
+                for get, count in (
+                    (signature.Inputs, signature.InputsLength()),
+                    (signature.Outputs, signature.OutputsLength()),
+                )
+            )
+            return inputs, outputs
+        return {}, {}
+
+    def _input_shape(self, number: int) -> list[int | None]:
+        """An input's shape; its first size is the batch, whatever the file says."""
+        tensor = self.tensors[number]
+        if tensor.kind in ("STRING", "RESOURCE", "VARIANT", "COMPLEX64", "COMPLEX128", "unknown"):
+            raise ConversionError(f"{self.name}: input {tensor.name!r} is of type {tensor.kind}; wanted numbers")
+        if not tensor.shape:
+            raise ConversionError(f"{self.name}: input {tensor.name!r} is a single number; wanted the batch in front")
+        return [None, *(None if size == -1 else size for size in tensor.signature[1:])]
+
+    def _output(self, number: int, found: Mapping[int, TensorReference]) -> TensorReference:
+        if number not in found:
+            raise ConversionError(
+                f"{self.name}: output {self.tensors[number].name!r} is not computed from any input"
+            )
+        return found[number]
+
+    def _layer(
+        self, operator: _Operator, taken: set[str], found: dict[int, TensorReference], shared: Mapping[str, Any]
+    ) -> LayerDescription:
+        """One operator, called like its first output."""
+        path = _free(_plain(self.tensors[operator.outputs[0]].name), taken)
+        arguments = tuple(
+            None if n == -1 else found[n] if n in found else self._constant(n) for n in operator.inputs
+        )
+        for index, number in enumerate(operator.outputs):
+            found[number] = TensorReference(path, 0, index)
+        config = {
+            **operator.options,
+            **shared,
+            "custom_options": operator.custom,
+            "outputs": len(operator.outputs),
+            "types": tuple("" if n == -1 else self.tensors[n].kind for n in operator.inputs),
+            "output_type": self.tensors[operator.outputs[0]].kind,
+        }
+        return LayerDescription(path, f"tflite.{operator.name}", config, (Call(arguments),), weights_of_nothing(path))
+
+
+# Operators that belong together ----------------------------------------------------------------------------------------
+
+
+def _without_batch_tricks(
+    operators: Sequence[_Operator],
+    tensors: Sequence[_Tensor],
+    outputs: set[int],
+    constant: Callable[[int], Any],
+) -> list[_Operator]:
+    """Two idioms mix the images of a batch and part them again; as one operator each, they do not.
+
+    space_to_batch -> conv -> batch_to_space  =>  conv, dilated
+    reshape to rows -> fully_connected -> reshape  =>  fully_connected over the last axis -> reshape
+    """
+    readers: dict[int, list[int]] = {}
+    maker: dict[int, int] = {}
+    for place, operator in enumerate(operators):
+        for n in set(operator.inputs):
+            readers.setdefault(n, []).append(place)
+        for n in operator.outputs:
+            maker[n] = place
+
+    def after(place: int) -> int | None:
+        """The only operator that reads the first output of another."""
+        number = operators[place].outputs[0]
+        found = readers.get(number, [])
+        alone = len(found) == 1 and number not in outputs and operators[found[0]].inputs[:1] == (number,)
+        return found[0] if alone else None
+
+    def parted(place: int) -> bool:
+        """Whether a reshape follows before anything looks at the shape."""
+        number = operators[place].outputs[0]
+        found = readers.get(number, [])
+        return (
+            number not in outputs
+            and bool(found)
+            and all(
+                operators[p].name == "RESHAPE" and operators[p].inputs[0] == number
+                or operators[p].name in _PASSING and parted_after.setdefault(p, parted(p))
+                for p in found
+            )
+        )
+
+    parted_after: dict[int, bool] = {}
+    result: dict[int, _Operator | None] = dict(enumerate(operators))
+    for place in reversed(range(len(operators))):
+        operator = operators[place]
+        if operator.name in _PASSING:
+            parted_after[place] = parted(place)
+        elif operator.name == "SPACE_TO_BATCH_ND":
+            for p, fused in _dilated(operators, place, after, constant):
+                result[p] = fused
+        elif operator.name == "FULLY_CONNECTED" and operator.inputs:
+            before = maker.get(operator.inputs[0])
+            source = operator.inputs[0]
+            if before is not None and operators[before].name == "RESHAPE" and after(before) == place:
+                if len(tensors[source].shape) == 2 and operators[before].inputs:
+                    source = operators[before].inputs[0]
+                    result[before] = None
+            options = {**operator.options, "rows": parted(place)}
+            result[place] = _Operator(
+                operator.name, (source, *operator.inputs[1:]), operator.outputs, options, operator.custom
+            )
+    return [operator for operator in result.values() if operator is not None]
+
+
+def _dilated(
+    operators: Sequence[_Operator], place: int, after: Callable[[int], int | None], constant: Callable[[int], Any]
+) -> list[tuple[int, _Operator | None]]:
+    """The convolution between space_to_batch and batch_to_space in the last of them's place; nothing if there is none."""
+    chain, here = [place], after(place)
+    while here is not None and len(chain) < 5:
+        chain.append(here)
+        here = None if operators[here].name == "BATCH_TO_SPACE_ND" else after(here)
+    names = [operators[p].name for p in chain]
+    axis = None
+    if len(chain) == 5 and names[1] == "EXPAND_DIMS" and names[3] in ("SQUEEZE", "RESHAPE"):
+        axis = constant(operators[chain[1]].inputs[1])
+        axis = int(np.asarray(axis).reshape(-1)[0])
+        del chain[3], chain[1], names[3], names[1]
+    shape = names[:1] + names[2:]
+    if len(chain) != 3 or shape != ["SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"] or not names[1].endswith("CONV_2D"):
+        return []
+    first, conv, last = (operators[p] for p in chain)
+    fused = _Operator(
+        conv.name,
+        (*first.inputs[:1], *(conv.inputs + (-1,))[1:3], *first.inputs[1:], *last.inputs[1:]),
+        last.outputs,
+        {**conv.options, "between_batches": True, "expanded": axis},
+        b"",
+    )
+    inner = range(place, chain[-1])
+    between = [p for p in inner if operators[p].outputs[0] in _links(operators, place, after)]
+    return [*((p, None) for p in between), (chain[-1], fused)]
+
+
+def _links(operators: Sequence[_Operator], place: int, after: Callable[[int], int | None]) -> set[int]:
+    """First outputs from an operator on until batch_to_space."""
+    found, here = set(), place
+    while operators[here].name != "BATCH_TO_SPACE_ND":
+        found.add(operators[here].outputs[0])
+        here = after(here)  # type: ignore[assignment]
+    return found
+
+
+# Names -----------------------------------------------------------------------------------------------------------------
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _named(enumeration: type, value: int) -> str:
+    """A schema's name of a number."""
+    return next((name for name, number in vars(enumeration).items() if number == value and name[0] != "_"), "unknown")
+
+
+def _snake(name: str) -> str:
+    """StrideW as the schema writes it: stride_w."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _plain(name: str) -> str:
+    """A tensor's name without what TensorFlow puts around it; of several that were fused, the first."""
+    first = name.split(";")[0].removeprefix("serving_default_")
+    return re.sub(r":0$", "", first) or "tensor"
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    name, number = wanted, 2
+    while name in taken:
+        name, number = f"{wanted} {number}", number + 1
+    taken.add(name)
+    return name
+
+
+def _distinct(ports: Sequence[tuple[str, TensorReference]]) -> list[tuple[str, TensorReference]]:
+    taken: set[str] = set()
+    return [(_free(name, taken), reference) for name, reference in ports]
+
+
+def _in_order(
+    outputs: Sequence[tuple[str, TensorReference]], tensors: Sequence[str]
+) -> list[tuple[str, TensorReference]]:
+    """Outputs as the model gave them, which the converter shuffles: Keras 3 numbers their names, TensorFlow their tensors."""
+    for names in ([name for name, _ in outputs], tensors):
+        found = [re.fullmatch(r"(?:output_|(?:Stateful)?PartitionedCall(?:_\d+)?:)(\d+)", name) for name in names]
+        if all(found):
+            order = [int(match[1]) for match in found if match]
+            return [outputs[i] for i in sorted(range(len(outputs)), key=order.__getitem__)]
+    return list(outputs)
+
+
+def _decoded(values: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
+    """As NumPy holds them: bfloat16 and float16 as float32."""
+    if kind == "BFLOAT16":
+        return (values.astype("<u4") << 16).view("<f4")
+    if kind == "FLOAT16":
+        return values.astype(np.float32)
+    return values != 0 if kind == "BOOL" else values
