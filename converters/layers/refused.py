@@ -45,7 +45,6 @@ REFUSED: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("tflite.BIDIRECTIONAL_SEQUENCE_LSTM", "tflite.UNIDIRECTIONAL_SEQUENCE_RNN"), _RECURRENT),
     **dict.fromkeys(("tflite.SPACE_TO_BATCH_ND", "tflite.BATCH_TO_SPACE_ND"), _BATCHES),
     **dict.fromkeys(("tflite.MaxPoolingWithArgmax2D", "tflite.MaxUnpooling2D"), _INDICES),
-    "tflite.DENSIFY": ("unpacks sparse weights", "export the model with dense ones"),
     "tflite.CUMSUM": ("adds up along an axis", "use a convolution, or another runtime"),
     "LocallyConnected1D": ("has weights of its own for each place; Keras 3 has dropped it", "use Conv1D"),
     "LocallyConnected2D": ("has weights of its own for each place; Keras 3 has dropped it", "use Conv2D"),

@@ -134,7 +134,10 @@ def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
 
 def _marked(*values: Any) -> bool:
     return any(
-        isinstance(v, np.ndarray) and v.dtype.kind in "iufO" and v.size < MOST_PARTS and bool((np.abs(v) >= MARKED).any())
+        isinstance(v, np.ndarray)
+        and v.dtype.kind in "iufO"
+        and v.size < MOST_PARTS
+        and bool((np.abs(v) >= MARKED).any())
         for v in values
         if not (isinstance(v, np.ndarray) and v.dtype.kind == "f" and not np.isfinite(v).all())
     )
@@ -179,7 +182,7 @@ def _broadcast(function: Callable[[Any, Any], Any]) -> Callable[[Call, list[Arra
         result = np.asarray(function(x, y))
         function_name, parameters = _FUSED.get(int(call.get("fused_activation_function", 0)), ("", ()))
         if function_name == "relu":
-            return np.clip(result, 0, parameters[1])
+            return np.asarray(np.clip(result, 0, parameters[1]))
         if function_name != "linear":
             raise Unsupported("it has an activation on constants", "export the model with it folded")
         return result
@@ -196,7 +199,7 @@ def _cast_constant(call: Call, given: list[Array], most: int) -> Array:
     (x,) = given
     kind = str(call.get("output_type"))
     if kind == "BOOL":
-        return x != 0
+        return np.asarray(x != 0)
     if kind in _FLOATS:
         return x.astype(np.float64)
     whole = np.trunc(x.astype(np.float64)) if x.dtype.kind == "f" else x
@@ -303,29 +306,31 @@ def _divide(x: Array, y: Array) -> Array:
     if x.dtype.kind == "f":
         return x / y
     # Whole numbers are cut towards zero.
-    return np.sign(x) * np.sign(y) * _floor_divide(np.abs(x), np.abs(y))
+    return np.asarray(np.sign(x) * np.sign(y) * _floor_divide(np.abs(x), np.abs(y)))
+
+
+_PAIRS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": _divide, "FLOOR_DIV": _floor_divide,
+    "FLOOR_MOD": _floor_rest, "MAXIMUM": np.maximum, "MINIMUM": np.minimum, "EQUAL": np.equal,
+    "NOT_EQUAL": np.not_equal, "LESS": np.less, "LESS_EQUAL": np.less_equal, "GREATER": np.greater,
+    "GREATER_EQUAL": np.greater_equal, "LOGICAL_AND": np.logical_and, "LOGICAL_OR": np.logical_or,
+    "SQUARED_DIFFERENCE": lambda x, y: (x - y) ** 2,
+}  # fmt: skip
+_SINGLES: Mapping[str, Callable[[Any], Any]] = {
+    "ABS": np.abs, "NEG": np.negative, "SQRT": np.sqrt, "RSQRT": lambda x: 1 / np.sqrt(x), "SQUARE": np.square,
+    "EXP": np.exp, "LOG": np.log, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND": np.rint, "LOGICAL_NOT": np.logical_not,
+    "DENSIFY": lambda x: x, "DEQUANTIZE": lambda x: x, "ZEROS_LIKE": np.zeros_like, "SHAPE": lambda x: np.asarray(x.shape),
+    "RANK": lambda x: np.asarray(x.ndim),
+}  # fmt: skip
+
+
+def _single(function: Callable[[Any], Any]) -> Callable[[Call, list[Array], int], Array]:
+    return lambda call, given, most: np.asarray(function(given[0]))
 
 
 _ON_CONSTANTS: Mapping[str, Callable[[Call, list[Array], int], Any]] = {
-    **{
-        name: _broadcast(function)
-        for name, function in {
-            "ADD": np.add, "SUB": np.subtract, "MUL": np.multiply, "DIV": _divide, "FLOOR_DIV": _floor_divide,
-            "FLOOR_MOD": _floor_rest, "MAXIMUM": np.maximum, "MINIMUM": np.minimum, "EQUAL": np.equal,
-            "NOT_EQUAL": np.not_equal, "LESS": np.less, "LESS_EQUAL": np.less_equal, "GREATER": np.greater,
-            "GREATER_EQUAL": np.greater_equal, "LOGICAL_AND": np.logical_and, "LOGICAL_OR": np.logical_or,
-            "SQUARED_DIFFERENCE": lambda x, y: (x - y) ** 2,
-        }.items()
-    },
-    **{
-        name: (lambda function: lambda call, given, most: function(given[0]))(function)
-        for name, function in {
-            "ABS": np.abs, "NEG": np.negative, "SQRT": np.sqrt, "RSQRT": lambda x: 1 / np.sqrt(x), "SQUARE": np.square,
-            "EXP": np.exp, "LOG": np.log, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND": np.rint, "LOGICAL_NOT": np.logical_not,
-            "DEQUANTIZE": lambda x: x, "ZEROS_LIKE": np.zeros_like, "SHAPE": lambda x: np.asarray(x.shape),
-            "RANK": lambda x: np.asarray(x.ndim),
-        }.items()
-    },
+    **{name: _broadcast(function) for name, function in _PAIRS.items()},
+    **{name: _single(function) for name, function in _SINGLES.items()},
     "POW": _broadcast(lambda x, y: np.power(x.astype(np.float64), y)),
     "BROADCAST_ARGS": lambda call, given, most: np.asarray(
         np.broadcast_shapes(*(tuple(_fixed([int(n) for n in v], "size")) for v in given))
@@ -360,7 +365,7 @@ _ON_CONSTANTS: Mapping[str, Callable[[Call, list[Array], int], Any]] = {
 }  # fmt: skip
 """What an operator makes of constants: (call, inputs, most values) -> array, or a list of arrays."""
 _VIEWS = (
-    "CONCATENATION", "DEQUANTIZE", "EXPAND_DIMS", "GATHER", "PACK", "RESHAPE", "SHAPE", "SLICE", "SPLIT", "SPLIT_V",
+    "CONCATENATION", "DENSIFY", "DEQUANTIZE", "EXPAND_DIMS", "GATHER", "PACK", "RESHAPE", "SHAPE", "SLICE", "SPLIT", "SPLIT_V",
     "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE", "UNPACK",
 )  # fmt: skip
 """Operators that only move values: marked sizes stay as they are."""
@@ -844,9 +849,7 @@ def _conv_2d(call: Call, build: Builder) -> Tensor:
     return call.finished(build, y)
 
 
-def _dilated(
-    call: Call, build: Builder, function: Callable[..., Tensor], weights: Array, bias: Array | None
-) -> Tensor:
+def _dilated(call: Call, build: Builder, function: Callable[..., Tensor], weights: Array, bias: Array | None) -> Tensor:
     """space_to_batch -> conv -> batch_to_space: a frame, a dilated convolution, and a cut.
 
     Source: Chen et al. 2014 (arXiv 1412.7062), section 3.1.
@@ -861,7 +864,7 @@ def _dilated(
     if len(blocks) == 1:
         at = 1 if expanded == 2 else 2 if expanded == 1 else 1
         blocks, again = ([n[0], 1] if at == 1 else [1, n[0]] for n in (blocks, again))
-        pads, crops = (n + [0, 0] if at == 1 else [0, 0, *n] for n in (pads, crops))
+        pads, crops = ([*n, 0, 0] if at == 1 else [0, 0, *n] for n in (pads, crops))
     strides = (call.option("stride_h"), call.option("stride_w"))
     if blocks != again or len(blocks) != 2 or strides != (1, 1) or _factors(call, "hw") != (1, 1) or min(pads) < 0:
         raise Unsupported("it lies between space_to_batch and batch_to_space", "use a dilated convolution")
@@ -1022,7 +1025,9 @@ def _fully_connected(call: Call, build: Builder) -> Tensor:
         if known(x.shape) and math.prod(size or 1 for size in x.shape[1:]) == depth:
             x = build.reshape(x, depth)
         elif x.shape[-1] != depth or not call.get("rows", False):
-            raise Unsupported(f"it makes rows of {depth} values of {x.shape}, which mixes images", "keep the batch in front")
+            raise Unsupported(
+                f"it makes rows of {depth} values of {x.shape}, which mixes images", "keep the batch in front"
+            )
     return call.finished(build, build("dense", x, weights.T, bias))
 
 

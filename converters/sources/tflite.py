@@ -19,6 +19,8 @@ from edgecnn.errors import ConversionError, MissingPackageError, UnsupportedLaye
 
 IDENTIFIER = b"TFL3"
 """At bytes 4 to 7 of every file. What is appended (a zip of metadata) does not matter: offsets count from the start."""
+MOST_DENSE = 2**26
+"""Values of all constants together that are stored sparse."""
 MOST_FOLDED = 2**28
 """Values of all constants together that are computed from others."""
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
@@ -55,7 +57,7 @@ class _Tensor:
     kind: str
     buffer: int
     quantised: bool
-    sparse: bool
+    sparsity: Any
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class _Reader:
         self.proto = tflite.Model.GetRootAs(data, 0)
         self.room = 4 * len(data) + 4096
         """What may still be read: tables and vectors of a damaged file may lie over one another, and multiply."""
+        self.dense_room = MOST_DENSE
+        self.unpacked: dict[int, Any] = {}
         self.arrays: dict[tuple[int, str], np.ndarray[Any, Any]] = {}
 
     def model(self) -> ModelDescription:
@@ -98,9 +102,7 @@ class _Reader:
         graph = self.proto.Subgraphs(0)
         self.tensors = [self._tensor(graph.Tensors(i)) for i in range(self._length(graph.TensorsLength()))]
         codes = [self._code(self.proto.OperatorCodes(i)) for i in range(self._length(self.proto.OperatorCodesLength()))]
-        operators = [
-            self._operator(graph.Operators(i), codes) for i in range(self._length(graph.OperatorsLength()))
-        ]
+        operators = [self._operator(graph.Operators(i), codes) for i in range(self._length(graph.OperatorsLength()))]
         given = self._numbers(graph.InputsLength, graph.InputsAsNumpy)
         wanted = self._numbers(graph.OutputsLength, graph.OutputsAsNumpy)
         if not operators or not given or not wanted:
@@ -108,7 +110,10 @@ class _Reader:
         self._check_order(operators, given, wanted)
         self._refuse_quantised(operators)
         names_in, names_out = self._signature()
-        operators = _without_batch_tricks(operators, self.tensors, set(wanted), self._constant)
+        varying = {*given, *(n for operator in operators for n in operator.outputs), -1}
+        operators = _without_batch_tricks(
+            operators, self.tensors, set(wanted), lambda n: None if n in varying else self._constant(n)
+        )
         taken: set[str] = set()
         found: dict[int, TensorReference] = {}
         layers, inputs = [], []
@@ -153,7 +158,9 @@ class _Reader:
         """A vector's length, within what the file can hold."""
         self.room -= 4 * count
         if self.room < 0:
-            raise ConversionError(f"{self.name}: a damaged LiteRT model: it claims more entries than its bytes can hold")
+            raise ConversionError(
+                f"{self.name}: a damaged LiteRT model: it claims more entries than its bytes can hold"
+            )
         return count
 
     def _numbers(self, length: Callable[[], int], values: Callable[[], Any]) -> tuple[int, ...]:
@@ -174,7 +181,7 @@ class _Reader:
             kind,
             tensor.Buffer(),
             kind == "INT4" or (kind in _QUANTISED and scaled),
-            tensor.Sparsity() is not None,
+            tensor.Sparsity(),
         )
 
     def _code(self, code: Any) -> str:
@@ -237,8 +244,6 @@ class _Reader:
         count = math.prod(tensor.shape)
         if any(size < 0 for size in tensor.shape):
             raise ConversionError(f"{self.name}: constant {tensor.name!r} has the shape {tensor.shape}")
-        if tensor.sparse:
-            return Unreadable("is stored sparse")
         if tensor.kind not in _DTYPES:
             return Unreadable(f"is of type {tensor.kind}")
         dtype = np.dtype(_DTYPES[tensor.kind])
@@ -249,12 +254,74 @@ class _Reader:
             if len(data) % dtype.itemsize:
                 raise ConversionError(f"{self.name}: constant {tensor.name!r} has {len(data)} bytes of {tensor.kind}")
             self.arrays[key] = _decoded(np.frombuffer(data, dtype), tensor.kind)
+        if tensor.sparsity is not None:
+            if number not in self.unpacked:
+                self.unpacked[number] = self._dense(tensor, self.arrays[key], count)
+            return self.unpacked[number]
         if self.arrays[key].size != count:
             raise ConversionError(
                 f"{self.name}: constant {tensor.name!r} has the shape {tensor.shape} and {self.arrays[key].size} values; "
                 f"the file is damaged"
             )
         return self.arrays[key].reshape(tensor.shape)
+
+    def _dense(self, tensor: _Tensor, values: np.ndarray[Any, Any], count: int) -> Any:
+        """A tensor that is stored by its values and their places.
+
+        Its axes, and those of the blocks into which some are cut, follow one another in an order of their own; each is either
+        whole or, as in compressed sparse rows, given by the places that hold something.
+        """
+        order = self._numbers(tensor.sparsity.TraversalOrderLength, tensor.sparsity.TraversalOrderAsNumpy)
+        blocked = self._numbers(tensor.sparsity.BlockMapLength, tensor.sparsity.BlockMapAsNumpy)
+        levels = [tensor.sparsity.DimMetadata(i) for i in range(self._length(tensor.sparsity.DimMetadataLength()))]
+        rank = len(tensor.shape)
+        self.dense_room -= count
+        if self.dense_room < 0:
+            raise ConversionError(f"{self.name}: its sparse constants unpack to more than {MOST_DENSE} values")
+        if sorted(order) != list(range(rank + len(blocked))) or len(levels) != len(order):
+            return Unreadable("is stored sparse, in a way that does not fit its shape")
+        blocks = dict(zip(range(rank, len(order)), blocked, strict=True))
+        sizes = {axis: level.DenseSize() for axis, level in zip(order, levels, strict=True) if axis in blocks}
+        places = np.zeros((1, len(order)), np.int64)  # of the values so far, along each axis
+        for axis, level in zip(order, levels, strict=True):
+            if level.Format() == self.tflite.DimensionType.DENSE:
+                size = level.DenseSize()
+                # A file lists the rows of a sparse axis, and its values: there are no more of them than bytes.
+                if size < 0 or len(places) * size > len(self.data):
+                    raise ConversionError(f"{self.name}: constant {tensor.name!r} has more places than its shape")
+                places = np.repeat(places, size, axis=0)
+                places[:, axis] = np.tile(np.arange(size), len(places) // max(size, 1))
+                continue
+            ends, found = (
+                self._indices(kind(), table())
+                for kind, table in (
+                    (level.ArraySegmentsType, level.ArraySegments),
+                    (level.ArrayIndicesType, level.ArrayIndices),
+                )
+            )
+            each = np.diff(ends)
+            if len(each) != len(places) or (each < 0).any() or each.sum() != len(found) or ends[:1].any():
+                raise ConversionError(f"{self.name}: constant {tensor.name!r}: its sparse rows do not fit one another")
+            places = np.repeat(places, each, axis=0)
+            places[:, axis] = found
+        whole = places[:, :rank].copy()
+        for axis, original in blocks.items():
+            if not 0 <= original < rank:
+                raise ConversionError(f"{self.name}: constant {tensor.name!r} has blocks of an axis that is not there")
+            whole[:, original] = whole[:, original] * sizes[axis] + places[:, axis]
+        if len(values) != len(whole) or (whole < 0).any() or (whole >= np.asarray(tensor.shape)).any():
+            raise ConversionError(
+                f"{self.name}: constant {tensor.name!r} has {len(values)} values for {len(whole)} places"
+            )
+        result = np.zeros(tensor.shape, values.dtype)
+        result[tuple(whole.T)] = values
+        return result
+
+    def _indices(self, kind: int, table: Any) -> np.ndarray[Any, Any]:
+        """One of the schema's vectors of places."""
+        vector = getattr(self.tflite, _named(self.tflite.SparseIndexVector, kind))()
+        vector.Init(table.Bytes, table.Pos)
+        return np.asarray(self._numbers(vector.ValuesLength, vector.ValuesAsNumpy), np.int64)
 
     # The graph ---------------------------------------------------------------------------------------------------------
 
@@ -321,9 +388,7 @@ class _Reader:
 
     def _output(self, number: int, found: Mapping[int, TensorReference]) -> TensorReference:
         if number not in found:
-            raise ConversionError(
-                f"{self.name}: output {self.tensors[number].name!r} is not computed from any input"
-            )
+            raise ConversionError(f"{self.name}: output {self.tensors[number].name!r} is not computed from any input")
         return found[number]
 
     def _layer(
@@ -331,9 +396,7 @@ class _Reader:
     ) -> LayerDescription:
         """One operator, called like its first output."""
         path = _free(_plain(self.tensors[operator.outputs[0]].name), taken)
-        arguments = tuple(
-            None if n == -1 else found[n] if n in found else self._constant(n) for n in operator.inputs
-        )
+        arguments = tuple(None if n == -1 else found[n] if n in found else self._constant(n) for n in operator.inputs)
         for index, number in enumerate(operator.outputs):
             found[number] = TensorReference(path, 0, index)
         config = {
@@ -380,15 +443,10 @@ def _without_batch_tricks(
         """Whether a reshape follows before anything looks at the shape."""
         number = operators[place].outputs[0]
         found = readers.get(number, [])
-        return (
-            number not in outputs
-            and bool(found)
-            and all(
-                operators[p].name == "RESHAPE" and operators[p].inputs[0] == number
-                or operators[p].name in _PASSING and parted_after.setdefault(p, parted(p))
-                for p in found
-            )
-        )
+        reshaped = (operators[p].name == "RESHAPE" and operators[p].inputs[0] == number for p in found)
+        if number in outputs or not found:
+            return False
+        return all(ends or parted_after.get(p, False) for p, ends in zip(found, reshaped, strict=True))
 
     parted_after: dict[int, bool] = {}
     result: dict[int, _Operator | None] = dict(enumerate(operators))
@@ -397,15 +455,14 @@ def _without_batch_tricks(
         if operator.name in _PASSING:
             parted_after[place] = parted(place)
         elif operator.name == "SPACE_TO_BATCH_ND":
-            for p, fused in _dilated(operators, place, after, constant):
-                result[p] = fused
+            result.update(_dilated(operators, place, after, constant))
         elif operator.name == "FULLY_CONNECTED" and operator.inputs:
             before = maker.get(operator.inputs[0])
             source = operator.inputs[0]
-            if before is not None and operators[before].name == "RESHAPE" and after(before) == place:
-                if len(tensors[source].shape) == 2 and operators[before].inputs:
-                    source = operators[before].inputs[0]
-                    result[before] = None
+            rows = before is not None and operators[before].name == "RESHAPE" and after(before) == place
+            if before is not None and rows and len(tensors[source].shape) == 2 and operators[before].inputs:
+                source = operators[before].inputs[0]
+                result[before] = None
             options = {**operator.options, "rows": parted(place)}
             result[place] = _Operator(
                 operator.name, (source, *operator.inputs[1:]), operator.outputs, options, operator.custom
@@ -421,35 +478,25 @@ def _dilated(
     while here is not None and len(chain) < 5:
         chain.append(here)
         here = None if operators[here].name == "BATCH_TO_SPACE_ND" else after(here)
-    names = [operators[p].name for p in chain]
-    axis = None
+    whole, names, axis = tuple(chain), [operators[p].name for p in chain], None
     if len(chain) == 5 and names[1] == "EXPAND_DIMS" and names[3] in ("SQUEEZE", "RESHAPE"):
-        axis = constant(operators[chain[1]].inputs[1])
-        axis = int(np.asarray(axis).reshape(-1)[0])
+        given = constant((*operators[chain[1]].inputs, -1, -1)[1])
+        if not isinstance(given, np.ndarray) or given.size != 1:
+            return []
+        axis = int(given.reshape(()))
         del chain[3], chain[1], names[3], names[1]
-    shape = names[:1] + names[2:]
-    if len(chain) != 3 or shape != ["SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"] or not names[1].endswith("CONV_2D"):
+    ends = names[:1] + names[2:]
+    if len(chain) != 3 or ends != ["SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"] or not names[1].endswith("CONV_2D"):
         return []
     first, conv, last = (operators[p] for p in chain)
     fused = _Operator(
         conv.name,
-        (*first.inputs[:1], *(conv.inputs + (-1,))[1:3], *first.inputs[1:], *last.inputs[1:]),
+        (*first.inputs[:1], *(*conv.inputs, -1)[1:3], *first.inputs[1:], *last.inputs[1:]),
         last.outputs,
         {**conv.options, "between_batches": True, "expanded": axis},
         b"",
     )
-    inner = range(place, chain[-1])
-    between = [p for p in inner if operators[p].outputs[0] in _links(operators, place, after)]
-    return [*((p, None) for p in between), (chain[-1], fused)]
-
-
-def _links(operators: Sequence[_Operator], place: int, after: Callable[[int], int | None]) -> set[int]:
-    """First outputs from an operator on until batch_to_space."""
-    found, here = set(), place
-    while operators[here].name != "BATCH_TO_SPACE_ND":
-        found.add(operators[here].outputs[0])
-        here = after(here)  # type: ignore[assignment]
-    return found
+    return [*((p, None) for p in whole[:-1]), (whole[-1], fused)]
 
 
 # Names -----------------------------------------------------------------------------------------------------------------
