@@ -53,7 +53,7 @@ def convert(
     """Convert a Keras model to an .ecnn file, without TensorFlow and without executing anything from the file.
 
     Args:
-        model: path of an .h5, .hdf5, .keras or .onnx file, or a Keras model (Keras 3 or tf-keras).
+        model: path of an .h5, .hdf5, .keras, .onnx or .tflite file, or a Keras model (Keras 3 or tf-keras).
         output: the file to write; None: beside the source, with the suffix .ecnn.
         weights: "float32", or "float16" for half the size (rounded to 11 bits; computing stays in float32).
         compress: compress the weights losslessly where that makes them smaller.

@@ -30,7 +30,7 @@ MOST_CALLS = 100_000
 
 Value = Tensor | np.ndarray[Any, Any] | None
 Outputs = Mapping[TensorReference, Value]
-"""The tensor of every output; an array where it does not depend on any input (ONNX models compute shapes so); None where a
+"""The tensor of every output; an array where it does not depend on any input (ONNX and LiteRT models compute shapes so); None where a
 layer before it cannot be converted."""
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "sklearn", "matplotlib")
+HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "tflite", "sklearn", "matplotlib")
 
 PRINT_HEAVY = f"import sys, json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
 

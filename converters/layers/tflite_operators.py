@@ -97,12 +97,11 @@ class Call:
 
 
 _FUSED: Mapping[int, tuple[str, tuple[float, ...]]] = {
-    # By the schema's ActivationFunctionType.
+    # By the schema's ActivationFunctionType. LiteRT's kernels pass over TANH and SIGN_BIT; no converter writes them.
     0: ("linear", ()),
     1: ("relu", (0.0, math.inf, 0.0)),
     2: ("clip", (-1.0, 1.0)),
     3: ("relu", (0.0, 6.0, 0.0)),
-    4: ("tanh", ()),
 }
 
 
@@ -295,11 +294,11 @@ def _squeezed(call: Call, given: list[Array], most: int) -> Array:
 def _floor_divide(x: Array, y: Array) -> Array:
     if x.dtype.kind != "f" and (np.asarray(y) == 0).any():
         raise Unsupported("it divides by 0", "export the model again")
-    return x // y
+    return np.asarray(x // y)
 
 
 def _floor_rest(x: Array, y: Array) -> Array:
-    return x - _floor_divide(x, y) * y
+    return np.asarray(x - _floor_divide(x, y) * y)
 
 
 def _divide(x: Array, y: Array) -> Array:

@@ -187,7 +187,7 @@ class _Reader:
     def _code(self, code: Any) -> str:
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         name = _named(self.tflite.BuiltinOperator, number)
-        custom = _text(code.CustomCode() or b"")[:100] if name == "CUSTOM" else ""
+        custom = _text(code.CustomCode())[:100] if name == "CUSTOM" else ""
         return custom or name
 
     def _operator(self, operator: Any, codes: Sequence[str]) -> _Operator:
@@ -368,7 +368,7 @@ class _Reader:
             if signature.SubgraphIndex() != 0:
                 continue
             inputs, outputs = (
-                {entry.TensorIndex(): _text(entry.Name() or b"") for entry in map(get, range(self._length(count)))}
+                {entry.TensorIndex(): _text(entry.Name()) for entry in map(get, range(self._length(count)))}
                 for get, count in (
                     (signature.Inputs, signature.InputsLength()),
                     (signature.Outputs, signature.OutputsLength()),
@@ -502,8 +502,8 @@ def _dilated(
 # Names -----------------------------------------------------------------------------------------------------------------
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
 
 
 def _named(enumeration: type, value: int) -> str:

@@ -13,7 +13,7 @@ from edgecnn.tools.text import size_text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a Keras model (.h5, .hdf5, .keras) or an ONNX model (.onnx)")
+    parser.add_argument("model", help="a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite)")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: beside the model, with the suffix .ecnn")
     parser.add_argument(
         "--weights",
@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
         )
     source = Path(arguments.model)
     if not source.name:
-        raise InputError(f"{arguments.model!r}: wanted a model's file (.h5, .hdf5, .keras or .onnx)")
+        raise InputError(f"{arguments.model!r}: wanted a model's file (.h5, .hdf5, .keras, .onnx or .tflite)")
     output = Path(arguments.output) if arguments.output else source.with_suffix(".ecnn")
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: output and model are the same file; name another one with -o")
@@ -108,7 +108,7 @@ def _read_labels(path: Path) -> list[str]:
 
 COMMAND = Command(
     "convert",
-    "Convert a Keras or ONNX model to an .ecnn file. Needs no TensorFlow.",
+    "Convert a Keras, ONNX or LiteRT model to an .ecnn file. Needs no TensorFlow.",
     "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt",
     _add_arguments,
     _run,

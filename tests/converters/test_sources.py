@@ -281,7 +281,8 @@ def test_a_zip_that_is_no_model_is_explained(tmp_path: Path) -> None:
     [
         ("a.h5", b"", "empty"),
         ("a.h5", b"nonsense", "nonsense"),
-        ("a.tflite", b"\x1c\0\0\0TFL3", "LiteRT"),
+        ("a.tflite", b"\x1c\0\0\0TFL3", "damaged LiteRT"),
+        ("a.tflite", b"\x1c\0\0\0TFL2", "named like a LiteRT"),
         ("a.onnx", b"\x08\x07", "ONNX"),
         ("a.keras", b"PK\x03\x04junk", "zip"),
     ],
