@@ -30,8 +30,8 @@ MOST_CALLS = 100_000
 
 Value = Tensor | np.ndarray[Any, Any] | None
 Outputs = Mapping[TensorReference, Value]
-"""The tensor of every output; an array where it does not depend on any input (ONNX and LiteRT models compute shapes so); None where a
-layer before it cannot be converted."""
+"""The tensor of every output; an array where it does not depend on any input (ONNX and LiteRT models compute shapes so); None
+where a layer before it cannot be converted."""
 
 
 def assemble(description: ModelDescription, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:

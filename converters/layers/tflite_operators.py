@@ -148,10 +148,8 @@ def _folded(call: Call) -> Any:
         raise Unsupported("it is applied to constants", "apply it to what is computed from the model's inputs")
     values = [None if v is None else np.asarray(v) for v in call.inputs]
     given = [v for v in values if v is not None]
-    sizes = [v.size for v in given]
-    most = max(int(call.get("most_folded")), 4 * max(sizes, default=1) if len(sizes) == 1 else 0)
-    if sum(sizes) > most and call.name not in _VIEWS:
-        raise Unsupported(f"it computes a constant from {sum(sizes)} values", "export the model with it folded")
+    # The source has counted what the file says that it gives.
+    most = max(int(call.get("values")), MOST_PARTS)
     marked = _marked(*given)
     if marked:
         # Python's own numbers: no product of sizes overflows.
@@ -169,8 +167,8 @@ def _stored(value: Array, marked: bool) -> Array:
     if value.dtype == object:
         value = np.asarray(np.clip(value, -UNKNOWN, UNKNOWN)).astype(np.int64)
     if value.dtype.kind in "iu":
-        return value.astype(np.int64)
-    return value.astype(np.float32) if value.dtype.kind == "f" and not marked else value
+        return value.astype(np.int64, copy=False)
+    return value.astype(np.float32, copy=False) if value.dtype.kind == "f" and not marked else value
 
 
 def _broadcast(function: Callable[[Any, Any], Any]) -> Callable[[Call, list[Array], int], Array]:
@@ -191,7 +189,7 @@ def _broadcast(function: Callable[[Any, Any], Any]) -> Callable[[Call, list[Arra
 
 def _bounded(count: int, most: int) -> None:
     if count > most:
-        raise Unsupported(f"it makes a constant of {count} values", "export the model without it")
+        raise Unsupported(f"it makes a constant of {count} values; the file says {most}", "export the model without it")
 
 
 def _cast_constant(call: Call, given: list[Array], most: int) -> Array:
@@ -265,6 +263,8 @@ def _sliced_constant(call: Call, given: list[Array], most: int) -> Array:
 def _split_constant(call: Call, given: list[Array], most: int) -> list[Array]:
     if call.name == "SPLIT":
         axis, x = given
+        if call.option("num_splits") < 1:
+            raise Unsupported("it splits into nothing", "export the model again")
         return list(np.split(x, call.option("num_splits"), int(axis.reshape(()))))
     x, sizes, axis = given
     return list(np.split(x, np.cumsum(sizes.reshape(-1).astype(np.int64))[:-1], int(axis.reshape(()))))
@@ -453,7 +453,7 @@ def _reshape(call: Call, build: Builder) -> Tensor:
     if not keeps or BATCH in rest:
         shown = ["N" if v == BATCH else "?" if v >= MARKED else v for v in target]
         raise Unsupported(f"its target {shown} mixes the images of {x.shape}", "keep the batch in front")
-    if len(rest) == len(x.shape) - 1 and all(a in (b, -1) or b is None for a, b in zip(rest, x.shape[1:], strict=True)):
+    if len(target) == len(x.shape) and all(_is_whole(v, x, axis) for axis, v in enumerate(target) if axis):
         return build("identity", x)
     if rest.count(-1) > 1 or not rest:
         raise Unsupported(f"its target leaves {rest.count(-1)} sizes open, of {len(rest)}", _LATER)
@@ -669,7 +669,7 @@ def _broadcast_to(call: Call, build: Builder) -> Tensor:
     if len(target) != len(x.shape) or not (_is_batch(call, target[0]) or target[0] == 1):
         raise Unsupported(f"it broadcasts {x.shape} to {len(target)} axes", "keep the rank and the batch")
     sizes = [1 if _is_whole(size, x, axis) else size for axis, size in enumerate(target) if axis]
-    _bounded(math.prod(_fixed(sizes, "shape")), int(call.get("most_folded")))
+    _bounded(math.prod(_fixed(sizes, "shape")), max(int(call.get("values")), MOST_PARTS))
     return build("multiply", x, np.ones(sizes))
 
 

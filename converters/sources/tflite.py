@@ -21,8 +21,8 @@ IDENTIFIER = b"TFL3"
 """At bytes 4 to 7 of every file. What is appended (a zip of metadata) does not matter: offsets count from the start."""
 MOST_DENSE = 2**26
 """Values of all constants together that are stored sparse."""
-MOST_FOLDED = 2**28
-"""Values of all constants together that are computed from others."""
+MOST_USED = 2**30
+"""Bytes of constants that operators may take in all, each counted as often as it is taken; more in a file that is larger."""
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 """What reading at offsets from a damaged file ends in."""
 
@@ -58,6 +58,11 @@ class _Tensor:
     buffer: int
     quantised: bool
     sparsity: Any
+
+    @property
+    def values(self) -> int:
+        """How many values it has; of an unknown size, one."""
+        return math.prod(max(size, 1) for size in self.shape)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class _Reader:
         operators = _without_batch_tricks(
             operators, self.tensors, set(wanted), lambda n: None if n in varying else self._constant(n)
         )
-        taken: set[str] = set()
+        taken: dict[str, int] = {}
         found: dict[int, TensorReference] = {}
         layers, inputs = [], []
         for number in given:
@@ -123,18 +128,10 @@ class _Reader:
             layers.append(input_layer(path, self._input_shape(number)))
             found[number] = TensorReference(path)
             inputs.append((path, found[number]))
-        computed = set(given)
-        folded = 0
-        for operator in operators:
-            constant = operator.name == "SHAPE" or not computed & set(operator.inputs)
-            folded += constant
-            computed |= set() if constant else set(operator.outputs)
-        shared = {
-            # Shapes that hold a fixed batch are known by it.
-            "batches": tuple({self.tensors[number].shape[0] for number in given}),
-            "most_folded": max(2**14, MOST_FOLDED // max(folded, 1)),
-        }
-        layers += [self._layer(operator, taken, found, shared) for operator in operators]
+        self._check_use(operators, given)
+        # Shapes that hold a fixed batch are known by it.
+        batches = tuple({self.tensors[number].shape[0] for number in given})
+        layers += [self._layer(operator, taken, found, batches) for operator in operators]
         outputs = [(names_out.get(n) or _plain(self.tensors[n].name), self._output(n, found)) for n in wanted]
         outputs = _in_order(outputs, [self.tensors[n].name for n in wanted])
         description = self.proto.Description()
@@ -344,6 +341,23 @@ class _Reader:
                 )
             made |= set(operator.outputs)
 
+    def _check_use(self, operators: Sequence[_Operator], given: Sequence[int]) -> None:
+        """Each operator gets a copy of its constants, and what is computed from constants alone is computed now: a small file
+        might ask for any number of both."""
+        room, computed = max(MOST_USED, 16 * len(self.data)), set(given)
+        for operator in operators:
+            constant = operator.name == "SHAPE" or not computed & set(operator.inputs)
+            used = [n for n in operator.inputs if n >= 0 and n not in computed]
+            if constant:
+                used += operator.outputs
+            else:
+                computed |= set(operator.outputs)
+            room -= sum(4 * self.tensors[n].values for n in used)
+        if room < 0:
+            raise ConversionError(
+                f"{self.name}: its operators take its constants so often that this would need more than {MOST_USED} bytes"
+            )
+
     def _refuse_quantised(self, operators: Sequence[_Operator]) -> None:
         touched = [
             (operator, self.tensors[n])
@@ -392,7 +406,7 @@ class _Reader:
         return found[number]
 
     def _layer(
-        self, operator: _Operator, taken: set[str], found: dict[int, TensorReference], shared: Mapping[str, Any]
+        self, operator: _Operator, taken: dict[str, int], found: dict[int, TensorReference], batches: tuple[int, ...]
     ) -> LayerDescription:
         """One operator, called like its first output."""
         path = _free(_plain(self.tensors[operator.outputs[0]].name), taken)
@@ -401,7 +415,8 @@ class _Reader:
             found[number] = TensorReference(path, 0, index)
         config = {
             **operator.options,
-            **shared,
+            "batches": batches,
+            "values": max(self.tensors[n].values for n in operator.outputs),
             "custom_options": operator.custom,
             "outputs": len(operator.outputs),
             "types": tuple("" if n == -1 else self.tensors[n].kind for n in operator.inputs),
@@ -522,16 +537,18 @@ def _plain(name: str) -> str:
     return re.sub(r":0$", "", first) or "tensor"
 
 
-def _free(wanted: str, taken: set[str]) -> str:
-    name, number = wanted, 2
+def _free(wanted: str, taken: dict[str, int]) -> str:
+    """A name that nothing has yet. taken: how often each was wanted, so that a file of equal names costs no search."""
+    name = wanted
     while name in taken:
-        name, number = f"{wanted} {number}", number + 1
-    taken.add(name)
+        taken[wanted] += 1
+        name = f"{wanted} {taken[wanted]}"
+    taken[name] = 1
     return name
 
 
 def _distinct(ports: Sequence[tuple[str, TensorReference]]) -> list[tuple[str, TensorReference]]:
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     return [(_free(name, taken), reference) for name, reference in ports]
 
 
@@ -548,9 +565,10 @@ def _in_order(
 
 
 def _decoded(values: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
-    """As NumPy holds them: bfloat16 and float16 as float32."""
+    """Floats as float32, whole numbers as int64."""
     if kind == "BFLOAT16":
         return (values.astype("<u4") << 16).view("<f4")
-    if kind == "FLOAT16":
-        return values.astype(np.float32)
-    return values != 0 if kind == "BOOL" else values
+    if kind == "BOOL":
+        return np.asarray(values != 0)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32 if values.dtype.kind == "f" else np.int64, copy=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import subprocess
@@ -816,12 +817,39 @@ def test_a_huge_constant_is_not_made(tmp_path: Path) -> None:
     big, y = make.tensor((2**30, 2**30)), make.tensor((1, 3))
     make.operator("FILL", [size, number], [big])
     make.operator("ADD", [x, big], [y], ("AddOptions", {}))
-    refused(make.file([x], [y]), tmp_path, "a constant of")
+    refused(make.file([x], [y]), tmp_path, "so often")
+    make = Maker()
+    x, size, number = make.tensor((1, 3)), make.whole(2**30, 2**30), make.tensor((), np.float32(1).reshape(()))
+    big, y = make.tensor((2, 3)), make.tensor((1, 3))
+    make.operator("FILL", [size, number], [big])
+    make.operator("ADD", [x, big], [y], ("AddOptions", {}))
+    refused(make.file([x], [y]), tmp_path, "a constant of", "the file says")
+
+
+def test_one_constant_is_not_copied_any_number_of_times(tmp_path: Path) -> None:
+    make = Maker()
+    x, weights = make.tensor((1, 1000)), make.floats(np.ones((1000, 1000)))
+    for _ in range(300):
+        y = make.tensor((1, 1000))
+        make.operator("FULLY_CONNECTED", [x, weights, -1], [y], ("FullyConnectedOptions", {}))
+        x = y
+    refused(make.file([0], [x]), tmp_path, "so often")
+
+
+def test_equal_names_are_told_apart(tmp_path: Path) -> None:
+    make = Maker()
+    numbers = [make.tensor((1, 3), Name="same") for _ in range(4001)]
+    for a, b in itertools.pairwise(numbers):
+        make.operator("NEG", [a], [b])
+    (tmp_path / "m.tflite").write_bytes(make.file([numbers[0]], [numbers[-1]]))
+    graph = to_graph(tmp_path / "m.tflite", passes=False)
+    assert [port.name for port in (*graph.inputs, *graph.outputs)] == ["same", "same"]
+    assert len({node.name for node in graph.nodes}) == 4000
 
 
 def test_a_constant_of_another_size_than_its_shape_is_refused(tmp_path: Path) -> None:
     make = Maker()
-    x, other, y = make.tensor((1, 3)), make.tensor((2**20, 2**20), bytes(12)), make.tensor((1, 3))
+    x, other, y = make.tensor((1, 3)), make.tensor((1000, 1000), bytes(12)), make.tensor((1, 3))
     make.operator("ADD", [x, other], [y], ("AddOptions", {}))
     refused(make.file([x], [y]), tmp_path, "3 values")
 
