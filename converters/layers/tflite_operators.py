@@ -488,25 +488,29 @@ def _transpose(call: Call, build: Builder) -> Tensor:
 def _concatenation(call: Call, build: Builder) -> Tensor:
     first = next(value for value in call.inputs if isinstance(value, Tensor))
     axis = axis_of(int(call.get("axis", 0)), len(first.shape), "it joins")
-    y, before = None, None
+    parts: list[Tensor] = []
+    waiting: list[tuple[int, float]] = []
     for value in call.inputs:
         if isinstance(value, Tensor):
-            y = value if y is None else build("concatenate", y, value, axis=axis)
+            for width, number in reversed(waiting):
+                value = _framed(build, value, axis, (width, 0), number)
+            waiting.clear()
+            parts.append(value)
             continue
         # One number everywhere is a frame.
         if value is None or value.ndim != len(first.shape) or value.size == 0 or (value != value.flat[0]).any():
             raise Unsupported("it joins constants to computed tensors", "join computed tensors only")
         width, number = value.shape[axis], float(value.flat[0])
-        if y is None:
-            before = (width if before is None else before[0] + width, number)
-            if before[1] != number:
-                raise Unsupported("it joins constants to computed tensors", "join computed tensors only")
+        if parts:
+            parts[-1] = _framed(build, parts[-1], axis, (0, width), number)
         else:
-            y = build.pad(y, [(0, width if a == axis else 0) for a in range(1, len(y.shape))], value=number)
-    assert y is not None
-    if before is not None:
-        y = build.pad(y, [(before[0] if a == axis else 0, 0) for a in range(1, len(y.shape))], value=before[1])
-    return call.finished(build, y)
+            waiting.append((width, number))
+    return call.finished(build, parts[0] if len(parts) == 1 else build("concatenate", *parts, axis=axis))
+
+
+def _framed(build: Builder, x: Tensor, axis: int, width: tuple[int, int], number: float) -> Tensor:
+    """A number before and behind x along an axis."""
+    return build.pad(x, [width if a == axis else (0, 0) for a in range(1, len(x.shape))], value=number)
 
 
 @operator("PACK")

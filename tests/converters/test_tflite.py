@@ -192,6 +192,7 @@ RNG = np.random.default_rng(7)
 VECTOR = RNG.uniform(0.5, 2, 3).astype(np.float32)
 MATRIX = RNG.normal(0, 1, (3, 4)).astype(np.float32)
 COLUMN = RNG.uniform(-1, 1, (4, 1)).astype(np.float32)
+FRAMES = np.full((2, 5, 1, 3), 0.5, np.float32), np.zeros((2, 5, 2, 3), np.float32)
 KERNEL = RNG.normal(0, 0.5, (3, 3, 3, 4)).astype(np.float32)
 
 FUNCTIONS: dict[str, list[tuple[tuple[int | None, ...], Callable[..., Any]]]] = {
@@ -208,8 +209,8 @@ FUNCTIONS: dict[str, list[tuple[tuple[int | None, ...], Callable[..., Any]]]] = 
     "BROADCAST_TO": [((2, 1, 4, 3), lambda x: tf.broadcast_to(x, (2, 5, 4, 3)))],
     "CEIL": [((2, 5, 3), lambda x: tf.math.ceil(x))],
     "CONCATENATION": [
-        ((2, 5, 4, 3), lambda x: tf.concat([x, x * 2], 2)),
-        ((2, 5, 4, 3), lambda x: tf.concat([np.full((2, 5, 1, 3), 0.5, np.float32), x, np.zeros((2, 5, 2, 3), np.float32)], 2)),
+        ((2, 5, 4, 3), lambda x: tf.concat([x, x * 2, tf.sin(x)], 2)),
+        ((2, 5, 4, 3), lambda x: tf.concat([FRAMES[0], FRAMES[1], x, FRAMES[1], tf.sin(x), FRAMES[0]], 2)),
     ],
     "CONV_2D": [((2, 9, 8, 3), lambda x: tf.nn.conv2d(x, KERNEL, 2, [[0, 0], [1, 2], [0, 1], [0, 0]]))],
     "COS": [((2, 5, 3), lambda x: tf.cos(x))],
@@ -860,6 +861,18 @@ def test_operators_out_of_order_are_refused(tmp_path: Path) -> None:
     make.operator("RELU", [y], [z])
     make.operator("RELU", [x], [y])
     refused(make.file([x], [z]), tmp_path, "before it is computed")
+
+
+def test_corners_and_areas_at_once_are_refused(tmp_path: Path) -> None:
+    both = ("ResizeBilinearOptions", {"AlignCorners": True, "HalfPixelCenters": True})
+    data = by_hand("RESIZE_BILINEAR", (1, 4, 4, 3), [np.array([8, 8], np.int32)], (1, 8, 8, 3), options=both)
+    refused(data, tmp_path, "aligns corners")
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    data = of_function(lambda x: tf.nn.relu(tf.nn.conv2d(x, KERNEL, 2, "SAME")), (1, 9, 8, 3))
+    for length in range(8, len(data) - 64, 29):
+        refused(data[:length], tmp_path)
 
 
 def some_files() -> list[bytes]:
