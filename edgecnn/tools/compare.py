@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _opened(path: Path, model: Model) -> tuple[str, Answer]:
     if suffix == ".onnx":
         return _onnx(path)
     if suffix == ".tflite":
-        return _lite(path)
+        return _lite(path, model)
     raise InputError(f"{path}: wanted .h5, .hdf5, .keras, .onnx, .tflite or .ecnn")
 
 
@@ -164,7 +165,7 @@ def _onnx(path: Path) -> tuple[str, Answer]:
     )
 
 
-def _lite(path: Path) -> tuple[str, Answer]:
+def _lite(path: Path, model: Model) -> tuple[str, Answer]:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
@@ -173,6 +174,10 @@ def _lite(path: Path) -> tuple[str, Answer]:
         interpreter = Interpreter(str(path))
     except Exception as error:
         raise DataFileError(f"{path}: LiteRT cannot read it: {error}") from error
+
+    named = _lite_by_name(interpreter, model)
+    if named:
+        return "LiteRT", named
 
     def answer(xs: Sequence[Array]) -> list[Array]:
         details = interpreter.get_input_details()
@@ -185,3 +190,17 @@ def _lite(path: Path) -> tuple[str, Answer]:
         return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
     return "LiteRT", answer
+
+
+def _lite_by_name(interpreter: Any, model: Model) -> Answer | None:
+    """By the names in the file, None where these are not the model's: its order of outputs need not be the model's."""
+    given, wanted = [spec.name for spec in model.inputs], [spec.name for spec in model.outputs]
+    for key, ports in interpreter.get_signature_list().items():
+        if set(ports["inputs"]) == set(given) and set(ports["outputs"]) == set(wanted):
+            return partial(_run_signature, interpreter.get_signature_runner(key), given, wanted)
+    return None
+
+
+def _run_signature(runner: Any, given: Sequence[str], wanted: Sequence[str], xs: Sequence[Array]) -> list[Array]:
+    found = runner(**dict(zip(given, xs, strict=True)))
+    return [found[name] for name in wanted]

@@ -646,6 +646,17 @@ def test_inputs_and_outputs_have_keras_names_and_order(tmp_path: Path) -> None:
     assert_close(loaded(*xs), model(xs))
 
 
+def test_comparing_finds_outputs_by_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from edgecnn.tools.compare import compare
+
+    (tmp_path / "m.tflite").write_bytes(of_keras(two_by_three()))
+    edgecnn.convert(tmp_path / "m.tflite", tmp_path / "m.ecnn")
+    rows = compare(tmp_path / "m.tflite", tmp_path / "m.ecnn").outputs
+    assert [row.name for row in rows] == [f"output_{i}" for i in range(11)]
+    assert max(row.error for row in rows) < TOLERANCE
+
+
 def test_without_a_signature_tensors_give_the_names(tmp_path: Path) -> None:
     make = Maker()
     x, y = make.tensor((1, 3), Name="serving_default_image:0"), make.tensor((1, 3), Name="a/Relu;b/Conv2D;c")
