@@ -219,7 +219,8 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
     """One panel times the `count` pixels of a block."""
     cdef ec_panel panel
     cdef size_t width = packed.vectors * a.table.lanes, tallest = a.table.gemm_rows[packed.vectors - 1]
-    cdef size_t tiles = divide_up(count, tallest), tile, first, rows, m
+    cdef size_t tiles = divide_up(count, tallest), short = count // tiles, longer = count - short * tiles
+    cdef size_t tile, first, rows, m
     cdef size_t tap = 0, k, taps, depth
     cdef bint last
     panel.pitch = count
@@ -237,9 +238,9 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
             panel.skip = skip + k
             panel.low = a.activation.low if last else -INFINITY
             panel.high = a.activation.high if last else INFINITY
+            first = 0
             for tile in range(tiles):
-                first = count * tile // tiles
-                rows = count * (tile + 1) // tiles - first
+                rows = short + (1 if tile < longer else 0)
                 look_ahead(&panel, width, tile, tiles)
                 a.table.gemm[packed.vectors - 1][rows - 1](
                     &panel, table + tap * count + first, out + first,
@@ -248,6 +249,7 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
                 if last and a.activation.function != NULL:
                     for m in range(first, first + rows):
                         a.activation.function(out[m] + packed.column, packed.columns, a.activation.parameters)
+                first += rows
             panel.start = NULL
             k += depth
         tap += taps

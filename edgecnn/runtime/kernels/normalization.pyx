@@ -1,5 +1,7 @@
 """Normalisation: by stored statistics (a batch normalisation that no convolution took in) and by those of the input."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from libc.math cimport sqrt
@@ -14,8 +16,9 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 
 ctypedef struct normalization_arguments:
-    ec_view x
+    ec_view x                 # pixels that follow each other without gaps are taken several at a time, as wider ones
     ec_view out
+    size_t rest               # channels of the last pixel, which may be fewer
     const float *scale
     const float *shift
     ec_activation activation
@@ -41,6 +44,10 @@ ctypedef struct response_arguments:
     const ec_table *table
 
 
+RUN = 768
+"""Values of a contiguous tensor that are taken at once: a call for each pixel of three channels costs more than its work."""
+
+
 cdef class StatisticsStep(Step):
     cdef statistics_arguments arguments
 
@@ -59,14 +66,15 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
     cdef float *to
-    cdef size_t first, last, pixel, row, column
-    ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
+    cdef size_t first, last, pixel, row, column, n, pixels = a.x.height * a.x.width
+    ec_share(pixels, thread, threads, &first, &last)
     for pixel in range(first, last):
         row = pixel // a.x.width
         column = pixel - row * a.x.width
+        n = a.rest if pixel + 1 == pixels else a.x.channels
         to = out + row * a.out.row + column * a.out.pixel
-        a.table.scale_shift(x + row * a.x.row + column * a.x.pixel, a.scale, a.shift, to, a.x.channels)
-        apply_activation(&a.activation, a.table, to, a.x.channels)
+        a.table.scale_shift(x + row * a.x.row + column * a.x.pixel, a.scale, a.shift, to, n)
+        apply_activation(&a.activation, a.table, to, n)
 
 
 cdef double sum_all(const float *values, size_t n) noexcept nogil:
@@ -244,11 +252,22 @@ def prepare_batch_normalization(placed):
     cdef InstructionSet instruction_set = placed.instruction_set
     statistics = [placed.constant(role) for role in ("gamma", "beta", "mean", "variance")]
     epsilon = placed.node.attributes["epsilon"]
-    scale, shift = placed.packed("scale and shift", lambda: fold(*statistics, epsilon))
+    x, out = placed.view("x"), placed.out
+    many, rest = 1, x.channels
+    if x.contiguous and out.contiguous:
+        many = -(-RUN // x.channels)
+        values, wide = x.height * x.width * x.channels, many * x.channels
+        x, out = (
+            replace(view, height=1, width=-(-values // wide), channels=wide, row=values, pixel=wide) for view in (x, out)
+        )
+        rest = values - (x.width - 1) * wide
+    scale, shift = placed.packed(
+        f"scale and shift of {many}", lambda: [np.tile(array, many) for array in fold(*statistics, epsilon)]
+    )
     step.keep = (scale, shift)
     a.scale = <const float *><uintptr_t>scale.ctypes.data
     a.shift = <const float *><uintptr_t>shift.ctypes.data
-    a.x, a.out = as_view(placed.view("x")), as_view(placed.out)
+    a.x, a.out, a.rest = as_view(x), as_view(out), rest
     a.activation = as_activation(placed.node.attributes, instruction_set)
     a.table = instruction_set.table
     step.step.run = run

@@ -107,7 +107,8 @@ cdef void multiply_positions(const winograd_arguments *a, const packed_panel *pa
     """The products of a panel at every point."""
     cdef ec_panel panel
     cdef size_t width = packed.vectors * a.table.lanes, tallest = a.table.gemm_rows[packed.vectors - 1]
-    cdef size_t tiles = divide_up(count, tallest), tile, first, rows, p, k
+    cdef size_t tiles = divide_up(count, tallest), short = count // tiles, longer = count - short * tiles
+    cdef size_t tile, first, rows, p, k
     panel.pitch = count
     panel.columns = width
     panel.taps = 1
@@ -119,11 +120,12 @@ cdef void multiply_positions(const winograd_arguments *a, const packed_panel *pa
             panel.weights = packed.weights + (p * a.depth + k) * width
             panel.depth = min(a.slice_depth, a.depth - k)
             panel.skip = p * position + skip + k
+            first = 0
             for tile in range(tiles):
-                first = count * tile // tiles
-                rows = count * (tile + 1) // tiles - first
+                rows = short + (1 if tile < longer else 0)
                 look_ahead(&panel, width, tile, tiles)
                 a.table.gemm[packed.vectors - 1][rows - 1](&panel, table + first, out + first, NULL, p * out_position)
+                first += rows
             k += panel.depth
 
 

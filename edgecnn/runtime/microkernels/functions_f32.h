@@ -32,6 +32,13 @@ EC_INLINE vfloat vexp(vfloat x) {
     return y * vpower_of_two(half) * vpower_of_two(n - half);
 }
 
+/* exp(x) for -87 <= x <= 87, where 2^n is a normal number: one factor does. */
+EC_INLINE vfloat vexp_normal(vfloat x) {
+    vint n;
+    vfloat r = reduce_exponent(x, &n);
+    return ((exponential_rest(r) * r) * r + r + 1.0f) * vpower_of_two(n);
+}
+
 /* exp(x) - 1 without cancellation; for x <= 88. */
 EC_INLINE vfloat vexpm1(vfloat x) {
     vint n;
@@ -63,7 +70,11 @@ EC_INLINE vfloat verf(vfloat x) {
     return x * p / q;
 }
 
-EC_INLINE vfloat vsigmoid(vfloat x) { return 1.0f / (1.0f + vexp(-x)); }
+/* 1 + exp(-x); beyond -87 what divides by it gives 1e-38 in place of even less. */
+EC_INLINE vfloat vsigmoid_divisor(vfloat x) {
+    return 1.0f + vexp_normal(vmin(vsplat(87.0f), vmax(vsplat(-87.0f), -x)));
+}
+EC_INLINE vfloat vsigmoid(vfloat x) { return 1.0f / vsigmoid_divisor(x); }
 
 /* m 2^e with m in [sqrt(1/2), sqrt(2)), as e ln 2 + 2 atanh((m - 1) / (m + 1)): error of the series 2e-9. */
 EC_INLINE vfloat vlog(vfloat x) {
@@ -164,7 +175,7 @@ EC_INLINE vfloat activation_softplus(vfloat x, const float *p) {
     return vmax(vsplat(0.0f), x) + vlog1p(vexp(-vabs(x)));
 }
 EC_INLINE vfloat activation_softsign(vfloat x, const float *p) { (void)p; return x / (1.0f + vabs(x)); }
-EC_INLINE vfloat activation_swish(vfloat x, const float *p) { (void)p; return x / (1.0f + vexp(-x)); }
+EC_INLINE vfloat activation_swish(vfloat x, const float *p) { (void)p; return x / vsigmoid_divisor(x); }
 EC_INLINE vfloat activation_hard_swish(vfloat x, const float *p) {
     (void)p;
     return x * (vmin(vsplat(6.0f), vmax(vsplat(0.0f), x + 3.0f)) * (1.0f / 6.0f));
