@@ -205,25 +205,46 @@ static void depthwise_f32(const ec_window *w, const float *x, const float *weigh
     }
 }
 
-#define EC_POOL(NAME, START, REDUCE, SCALE)                                                                              \
-    static void NAME(const ec_window *w, const float *x, float *out, size_t first, size_t last) {                        \
-        for (size_t y = first; y < last; y++) {                                                                          \
-            ptrdiff_t top = (ptrdiff_t)(y * w->stride_height) - (ptrdiff_t)w->pad_top;                                   \
-            size_t row_from, row_to, column_from, column_to;                                                             \
-            taps_inside(top, w->kernel_height, 1, w->height, &row_from, &row_to);                                        \
-            for (size_t c = 0; c < w->out_width; c++) {                                                                  \
-                ptrdiff_t left = (ptrdiff_t)(c * w->stride_width) - (ptrdiff_t)w->pad_left;                              \
-                taps_inside(left, w->kernel_width, 1, w->width, &column_from, &column_to);                               \
-                const float *corner = x + (top + (ptrdiff_t)row_from) * (ptrdiff_t)w->row +                              \
-                                      (left + (ptrdiff_t)column_from) * (ptrdiff_t)w->pixel;                             \
-                float *to = out + y * w->out_row + c * w->out_pixel;                                                     \
-                size_t columns = column_to - column_from, rows = row_to - row_from;                                      \
-                memcpy(to, corner, w->channels * sizeof(float));                                                         \
-                for (size_t i = 0; i < rows; i++)                                                                        \
-                    REDUCE(corner + i * w->row + (i ? 0 : w->pixel), w->pixel, columns - (i ? 0 : 1), to, w->channels);  \
-                SCALE                                                                                                    \
-            }                                                                                                            \
-        }                                                                                                                \
+/* VECTORS vectors of channels of one window; the sums stay in registers. n < LANES: the last channels. */
+#define EC_POOL(NAME, COMBINE, FACTOR)                                                                                   \
+    EC_INLINE void NAME##_block(const int VECTORS, const float *x, size_t row, size_t pixel, size_t rows, size_t columns, \
+                                float factor, float *out, size_t n) {                                                     \
+        vfloat y[4];                                                                                                      \
+        EC_UNROLL for (int v = 0; v < VECTORS; v++) y[v] = n == LANES ? vload(x + v * LANES) : vload_first(x, n);         \
+        for (size_t i = 0; i < rows; i++, x += row) {                                                                     \
+            for (size_t j = i ? 0 : 1; j < columns; j++) {                                                                \
+                const float *p = x + j * pixel;                                                                           \
+                EC_UNROLL for (int v = 0; v < VECTORS; v++)                                                               \
+                    y[v] = COMBINE(y[v], n == LANES ? vload(p + v * LANES) : vload_first(p, n));                          \
+            }                                                                                                             \
+        }                                                                                                                 \
+        EC_UNROLL for (int v = 0; v < VECTORS; v++) {                                                                     \
+            if (FACTOR) y[v] *= factor;                                                                                   \
+            if (n == LANES) vstore(out + v * LANES, y[v]);                                                                \
+            else vstore_first(out, y[v], n);                                                                              \
+        }                                                                                                                 \
+    }                                                                                                                     \
+    static void NAME##_f32(const ec_window *w, const float *x, float *out, size_t first, size_t last) {                   \
+        for (size_t y = first; y < last; y++) {                                                                           \
+            ptrdiff_t top = (ptrdiff_t)(y * w->stride_height) - (ptrdiff_t)w->pad_top;                                    \
+            size_t row_from, row_to, column_from, column_to;                                                              \
+            taps_inside(top, w->kernel_height, 1, w->height, &row_from, &row_to);                                         \
+            for (size_t column = 0; column < w->out_width; column++) {                                                    \
+                ptrdiff_t left = (ptrdiff_t)(column * w->stride_width) - (ptrdiff_t)w->pad_left;                          \
+                taps_inside(left, w->kernel_width, 1, w->width, &column_from, &column_to);                                \
+                const float *corner = x + (top + (ptrdiff_t)row_from) * (ptrdiff_t)w->row +                               \
+                                      (left + (ptrdiff_t)column_from) * (ptrdiff_t)w->pixel;                              \
+                float *to = out + y * w->out_row + column * w->out_pixel;                                                 \
+                size_t columns = column_to - column_from, rows = row_to - row_from, c = 0;                                \
+                float factor = 1.0f / (float)(w->divisor ? w->divisor : rows * columns);                                  \
+                for (; c + 4 * LANES <= w->channels; c += 4 * LANES)                                                      \
+                    NAME##_block(4, corner + c, w->row, w->pixel, rows, columns, factor, to + c, LANES);                  \
+                for (; c + LANES <= w->channels; c += LANES)                                                              \
+                    NAME##_block(1, corner + c, w->row, w->pixel, rows, columns, factor, to + c, LANES);                  \
+                if (c < w->channels)                                                                                      \
+                    NAME##_block(1, corner + c, w->row, w->pixel, rows, columns, factor, to + c, w->channels - c);        \
+            }                                                                                                             \
+        }                                                                                                                 \
     }
-EC_POOL(max_pool_f32, , reduce_max_f32, )
-EC_POOL(average_pool_f32, , reduce_add_f32, multiply_scalar_f32(to, 1.0f / (float)(w->divisor ? w->divisor : rows * columns), to, w->channels);)
+EC_POOL(max_pool, vlarger, 0)
+EC_POOL(average_pool, EC_PLUS, 1)
