@@ -20,8 +20,8 @@ cdef extern from "cpu.h":
 
 
 SECOND_LEVEL_BYTES = min(max(ec_second_level_bytes(), 256 << 10), 2 << 20)
-"""Of a core's cache, for the size of blocks: what the system tells, within what edge CPUs have. Speed depends on it, no bit
-of an answer does."""
+"""Of a core's cache, for the size of blocks: what the system tells, within what edge CPUs have. Speed depends on it,
+no bit of an answer does."""
 
 
 cdef class InstructionSet:

@@ -56,6 +56,14 @@ cdef extern from "table.h" nogil:
         ec_winograd_input input
         ec_winograd_output output
 
+    ctypedef struct ec_winograd_filter:
+        size_t height_points, width_points, height_taps, width_taps
+        const double *height
+        const double *width
+
+    ctypedef void (*ec_winograd_filters)(const ec_winograd_filter *, const float *, size_t, size_t, float *,
+                                         size_t) noexcept nogil
+
     ctypedef void (*ec_pool)(const ec_window *, const float *, float *, size_t, size_t) noexcept nogil
     ctypedef void (*ec_binary)(const float *, const float *, float *, size_t) noexcept nogil
     ctypedef void (*ec_scalar)(const float *, float, float *, size_t) noexcept nogil
@@ -63,6 +71,7 @@ cdef extern from "table.h" nogil:
     ctypedef void (*ec_reduce)(const float *, size_t, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_reduce_squares)(const float *, size_t, size_t, float, float *, size_t) noexcept nogil
     ctypedef void (*ec_weigh)(const float **, const float *, size_t, float *, size_t) noexcept nogil
+    ctypedef void (*ec_add_rows)(const float *, const float *, size_t, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_respond)(const float *, const float *, size_t, float, float, float, float *,
                                 size_t) noexcept nogil
     ctypedef void (*ec_clamp)(float *, size_t, float, float) noexcept nogil
@@ -79,6 +88,7 @@ cdef extern from "table.h" nogil:
         ec_gemm gemm[4][14]
         ec_activate activate[39]
         ec_winograd winograd[7]
+        ec_winograd_filters winograd_filters
         ec_depthwise depthwise
         ec_pool max_pool, average_pool
         ec_binary binary[8]
@@ -88,6 +98,7 @@ cdef extern from "table.h" nogil:
         ec_reduce reduce_add, reduce_max, reduce_min
         ec_reduce_squares reduce_squares
         ec_weigh weigh
+        ec_add_rows add_rows
         ec_respond respond
         ec_clamp clamp
         ec_softmax softmax, log_softmax

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecnn.runtime import cpu
 from edgecnn.runtime.kernels.packing import (
     POINTS,
     WinogradForm,
@@ -14,9 +15,9 @@ from edgecnn.runtime.kernels.packing import (
     filter_transformation,
     pack_depthwise,
     pack_panels,
-    pack_winograd,
     split_filters,
 )
+from edgecnn.runtime.kernels.winograd import pack_winograd
 
 ROWS = {4: (8, 6, 0, 0), 8: (10, 6, 4, 0), 16: (12, 14, 8, 6)}
 
@@ -87,21 +88,21 @@ def test_transformed_filters_are_values_of_a_polynomial_over_the_lagrange_diviso
     assert values[-1] == filters[-1]  # at infinity
 
 
-@given(st.integers(1, 12), st.integers(1, 70), st.integers(1, 3), st.sampled_from([4, 8, 16]), st.booleans())
+@given(st.integers(1, 12), st.integers(1, 70), st.integers(1, 3), st.sampled_from(cpu.supported()), st.booleans())
 @settings(max_examples=50, deadline=None)
 def test_winograd_panels_hold_every_transformed_filter(
-    depth: int, each: int, groups: int, lanes: int, biased: bool
+    depth: int, each: int, groups: int, isa: cpu.InstructionSet, biased: bool
 ) -> None:
     rng = np.random.default_rng(0)
     form = WinogradForm(6, 4, 4, 2)
     weights = rng.standard_normal((3, 3, depth, each * groups), np.float32)
     bias = rng.standard_normal(each * groups, np.float32) if biased else None
-    packed, panels, biases = pack_winograd(weights, bias, groups, form, lanes, ROWS[lanes])
+    packed, panels, biases = pack_winograd(weights, bias, groups, form, isa)
     high, wide = filter_transformation(6, 3), filter_transformation(4, 3)
     expected = np.einsum("ai,bj,ijcn->abcn", high, wide, weights).reshape(24, depth, -1)
     covered = np.zeros(each * groups, int)
     for index, panel in enumerate(panels):
-        size = panel.vectors * lanes
+        size = panel.vectors * isa.lanes
         block = packed[panel.weights : panel.weights + 24 * depth * size].reshape(24, depth, size)
         columns = slice(panel.column, panel.column + panel.columns)
         np.testing.assert_allclose(block[..., : panel.columns], expected[..., columns], rtol=1e-6, atol=1e-6)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from edgecnn.runtime.kernels.algorithms import prepare_conv
-from edgecnn.runtime.kernels.convolution import prepare_conv_transpose, prepare_dense
+from edgecnn.runtime.kernels.convolution import prepare_conv_transpose
 from edgecnn.runtime.kernels.copying import (
     prepare_concatenate,
     prepare_copy,
@@ -18,6 +18,7 @@ from edgecnn.runtime.kernels.copying import (
     prepare_slice,
     prepare_transpose,
 )
+from edgecnn.runtime.kernels.dense import prepare_dense
 from edgecnn.runtime.kernels.depthwise import prepare_depthwise_conv
 from edgecnn.runtime.kernels.elementwise import BINARIES, prepare_activation, prepare_binary
 from edgecnn.runtime.kernels.matmul import prepare_matmul

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
+from edgecnn.runtime.kernels.dense import prepare_vector
 from edgecnn.runtime.kernels.winograd import forms, prepare_winograd
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def algorithms(placed: Placed) -> tuple[Algorithm, ...]:
     """Every way to compute a `conv` node, the cheapest first."""
     weights = placed.constant("weights")
     assert weights is not None  # the operator table allows no other
+    if math.prod(placed.out_shape[:-1]) == math.prod(weights.shape[:-2]) == _groups(placed) == 1:
+        return (Algorithm("direct", 0.0, partial(prepare_vector, weights=weights.reshape(weights.shape[-2:]))),)
     found = [Algorithm("direct", direct_cost(weights, placed), prepare_direct_conv)]
     if winograd_fits(placed, weights):
         taps = ((1, *weights.shape[:-2]))[-2:]

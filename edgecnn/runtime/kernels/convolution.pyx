@@ -2,8 +2,8 @@
 
 M: output pixels, N: filters, K: taps of the window x input channels. The pixels are cut into blocks; for each block a
 table of pointers says where every (tap, pixel) of the input lies (a row of zeros for the padding), so that nothing is
-copied. Where channels are few, a whole row of the window is one tap: its pixels follow each other. For each panel of packed weights and each
-slice of K the tiles walk the block's pixels.
+copied. Where channels are few, a whole row of the window is one tap: its pixels follow each other. For each panel of
+packed weights and each slice of K the tiles walk the block's pixels.
 
 Source of the pointer table: Dukhan 2019 (arXiv 1907.02129), section 3.
 
@@ -158,8 +158,9 @@ cdef float *copy_run(const ec_window *w, const float *line, ptrdiff_t left, floa
 
 cdef void point_at_runs(const convolution_arguments *a, const float *x, size_t first, size_t last, const float **table,
                         float *spare) noexcept nogil:
-    """table[tap][i], where a tap is a row of the window, whose pixels follow each other: where that of output pixel first + i
-    begins. What hangs over the image's edge is copied to `spare`, which begins with the zeros that stand for whole rows."""
+    """table[tap][i], where a tap is a row of the window, whose pixels follow each other: where that of output pixel
+    first + i begins. What hangs over the image's edge is copied to `spare`, which begins with the zeros that stand for
+    whole rows."""
     cdef const ec_window *w = &a.window
     cdef const float *zeros = spare
     cdef const float *line
@@ -187,8 +188,8 @@ cdef void point_at_runs(const convolution_arguments *a, const float *x, size_t f
                     entry[c - column] = spare
                     spare = copy_run(w, line, c * stride - pad, spare)
                     c += 1
-                point_evenly(entry + (c - column), line + c * step - pad * <ptrdiff_t>w.channels, step, min(end, high) - c)
-                c = max(c, min(end, high))
+                point_evenly(entry + (c - column), line + c * step - pad * <ptrdiff_t>w.channels, step, min(end, high)
+                - c) c = max(c, min(end, high))
                 while c < end:
                     entry[c - column] = spare
                     spare = copy_run(w, line, c * stride - pad, spare)
@@ -444,7 +445,7 @@ def prepare_multiplied_depthwise(placed):
     return prepare_window(placed, placed.view("x").channels)
 
 
-def prepare_dense(placed):
+def prepare_dense_product(placed):
     """Prepare a `dense` node: a convolution of one pixel's size over all leading positions."""
     x, out = placed.view("x"), placed.out
     size, ones = (1, x.height, x.width), (1, 1, 1)

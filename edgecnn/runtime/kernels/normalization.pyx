@@ -45,7 +45,8 @@ ctypedef struct response_arguments:
 
 
 RUN = 768
-"""Values of a contiguous tensor that are taken at once: a call for each pixel of three channels costs more than its work."""
+"""Values of a contiguous tensor that are taken at once: a call for each pixel of three channels costs more than its
+work."""
 
 
 cdef class StatisticsStep(Step):

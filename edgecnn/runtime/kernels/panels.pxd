@@ -31,8 +31,8 @@ cdef inline packed_panel *as_panels(packed, panels) except NULL:
 
 
 cdef inline void look_ahead(ec_panel *panel, size_t width, size_t tile, size_t tiles) noexcept nogil:
-    """Has tile number `tile` of a block's `tiles` fetch its part of the weights that follow in memory, as evenly as one or
-    two lines for each k allow, while the slice in use stays near."""
+    """Has tile number `tile` of a block's `tiles` fetch its part of the weights that follow in memory, as evenly as
+    one or two lines for each k allow, while the slice in use stays near."""
     cdef size_t count = panel.taps * panel.depth, lines = divide_up(width, 16), streams = 1 if tiles >= lines else 2
     cdef size_t part = streams * tile
     cdef const char *here = <const char *>panel.weights

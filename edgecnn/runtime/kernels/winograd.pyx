@@ -1,12 +1,14 @@
 """Convolution of stride 1 by Winograd's algorithm: fewer multiplications for more additions.
 
-The output is cut into tiles, taken in blocks. For a block, the tiles of the input are transformed to their values at a few
-points; at each point these are multiplied, as a matrix of tiles x channels, with the filters' values there, transformed at
-load; the products of all points are transformed back to pixels. The products, by far the most work, are those of the
-register tiles that all convolutions use.
+The output is cut into tiles, taken in blocks. For a block, the tiles of the input are transformed to their values at a
+few points; at each point these are multiplied, as a matrix of tiles x channels, with the filters' values there,
+transformed at load; the products of all points are transformed back to pixels. The products, by far the most work, are
+those of the register tiles that all convolutions use.
 
 Source: Lavin & Gray 2015 (arXiv 1509.09308), sections 4 and 5.
 """
+
+import numpy as np
 
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
@@ -18,16 +20,24 @@ from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
-from edgecnn.runtime.microkernels cimport EC_WINOGRADS, ec_activation, ec_panel, ec_table, ec_winograd, ec_winograd_end
+from edgecnn.runtime.microkernels cimport (
+    EC_WINOGRADS,
+    ec_activation,
+    ec_panel,
+    ec_table,
+    ec_winograd,
+    ec_winograd_end,
+    ec_winograd_filter,
+)
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.graph.operators import resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
-from edgecnn.runtime.kernels.packing import WinogradForm, pack_winograd
+from edgecnn.runtime.kernels.packing import Panel, WinogradForm, aligned, filter_transformation, split_filters
 
-# What a block's tiles and the products of a panel may take of the second-level cache, the filters passing through the rest.
-# Where that makes too few tiles to use the filters often, the products alone stay there, and the tiles are read again for
-# each panel, which costs less than reading the filters again for each block.
+# What a block's tiles and the products of a panel may take of the second-level cache, the filters passing through the
+# rest. Where that makes too few tiles to use the filters often, the products alone stay there, and the tiles are read
+# again for each panel, which costs less than reading the filters again for each block.
 cdef size_t BLOCK_BYTES = SECOND_LEVEL_BYTES * 7 // 16
 cdef size_t LEAST_BLOCK = 24
 # Longer sums are cut into slices, as in convolution.pyx.
@@ -156,7 +166,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef float *out = ec_at(context, &a.out)
     cdef const float *residual = ec_at(context, &a.residual) if a.has_residual else NULL
     cdef size_t tiles = a.tile_rows * a.tile_columns, blocks = divide_up(tiles, a.block), most
-    cdef size_t index = 0, end = blocks, from_panel = 0, to_panel = a.panels, first, last, i, panel, position, out_position
+    cdef size_t index = 0, end = blocks, from_panel = 0, to_panel = a.panels, first, last, i, panel, position,
+    out_position
     cdef size_t channels = a.x.channels
     cdef const float **table
     cdef float **out_table
@@ -214,6 +225,58 @@ def forms(InstructionSet instruction_set):
     return tuple(result)
 
 
+def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction_set):
+    """Transform and pack the filters of a convolution.
+
+    Args:
+        weights: float32 (rows, columns, channels of a group, filters).
+        bias: float32 (filters,) or None.
+        form: whose taps are the filters'.
+
+    Returns:
+        All panels in one aligned array, each [positions][channels][vectors * lanes]; where each lies; the biases of each
+        panel, as wide as the widest, and a row of zeros behind them.
+    """
+    cdef ec_winograd_filter filter
+    cdef const float *source
+    cdef float *target
+    cdef size_t depth = weights.shape[2], filters = weights.shape[3], each = filters // groups, lanes = instruction_set.lanes
+    cdef size_t k, v, width, columns, positions = form.positions
+    widths = split_filters(each, lanes, [instruction_set.table.gemm_rows[k] for k in range(4)])
+    matrices = filter_transformation(form.height_points, form.taps[0]), filter_transformation(form.width_points, form.taps[1])
+    filter.height_points, filter.width_points = form.height_points, form.width_points
+    filter.height_taps, filter.width_taps = form.taps
+    filter.height = <const double *><uintptr_t>matrices[0].ctypes.data
+    filter.width = <const double *><uintptr_t>matrices[1].ctypes.data
+    weights = np.ascontiguousarray(weights, np.float32)
+    packed = aligned(groups * sum(widths) * lanes * positions * depth)
+    biases = aligned((groups * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
+    panels = []
+    offset = 0
+    for group in range(groups):
+        column = 0
+        for vectors in widths:
+            first = group * each + column
+            width, columns = vectors * lanes, min(vectors * lanes, each - column)
+            source = <const float *><uintptr_t>weights.ctypes.data + <size_t>first
+            target = <float *><uintptr_t>packed.ctypes.data + <size_t>offset
+            with nogil:
+                for k in range(depth):
+                    v = 0
+                    while v < columns:
+                        instruction_set.table.winograd_filters(
+                            &filter, source + k * filters + v, depth * filters, min(lanes, columns - v),
+                            target + k * width + v, depth * width,
+                        )
+                        v += lanes
+            if bias is not None:
+                biases[len(panels), : min(vectors * lanes, each - column)] = bias[first : first + columns]
+            panels.append(Panel(vectors, first, columns, offset, 0))
+            offset += positions * depth * width
+            column += columns
+    return packed, tuple(panels), biases
+
+
 def prepare_winograd(placed, form):
     """Prepare a `conv` node of stride 1 and two axes (or one, as an image of height 1).
 
@@ -223,7 +286,6 @@ def prepare_winograd(placed, form):
     cdef WinogradStep step = WinogradStep.__new__(WinogradStep)
     cdef winograd_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
-    cdef size_t each
     attributes, x, out, residual = placed.node.attributes, placed.view("x"), placed.out, placed.view("residual")
     weights = placed.constant("weights")
     if weights.ndim == 3:
@@ -243,10 +305,9 @@ def prepare_winograd(placed, form):
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
     a.activation = as_activation(attributes, instruction_set)
 
-    rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
     packed, panels, bias = placed.packed(
         f"winograd {form}",
-        lambda: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set.lanes, rows),
+        lambda: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set),
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)

@@ -105,6 +105,28 @@ static void weigh_f32(const float *const *rows, const float *weights, size_t cou
     if (i < n) vstore_first(out + i, weighed(rows, weights, count, i, n - i), n - i);
 }
 
+/* Eight rows at a time: each sum is loaded and stored once for them, and eight streams keep the memory busy. */
+EC_INLINE void add_rows(const int ROWS, const float *x, const float *rows, size_t stride, float *out, size_t n) {
+    size_t i = 0;
+    vfloat factor[8];
+    EC_UNROLL for (int k = 0; k < ROWS; k++) factor[k] = vsplat(x[k]);
+    for (; i + LANES <= n; i += LANES) {
+        vfloat y = vload(out + i);
+        EC_UNROLL for (int k = 0; k < ROWS; k++) y += factor[k] * vload(rows + k * stride + i);
+        vstore(out + i, y);
+    }
+    if (i < n) {
+        vfloat y = vload_first(out + i, n - i);
+        EC_UNROLL for (int k = 0; k < ROWS; k++) y += factor[k] * vload_first(rows + k * stride + i, n - i);
+        vstore_first(out + i, y, n - i);
+    }
+}
+static void add_rows_f32(const float *x, const float *rows, size_t stride, size_t count, float *out, size_t n) {
+    size_t k = 0;
+    for (; k + 8 <= count; k += 8) add_rows(8, x + k, rows + k * stride, stride, out, n);
+    for (; k < count; k++) add_rows(1, x + k, rows + k * stride, stride, out, n);
+}
+
 static void respond_f32(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
                         size_t n) {
     for (size_t i = 0; i < n; i += LANES) {

@@ -83,6 +83,15 @@ typedef struct {
     ec_winograd_input input;
     ec_winograd_output output;
 } ec_winograd;
+/* One vector of `columns` filters at one channel to its values at points x points: out[(p * points + q) * position + n] =
+   sum over i, j of height[p * height_taps + i] * width[q * width_taps + j] *
+   weights[(i * width_taps + j) * tap + n], in double precision. */
+typedef struct {
+    size_t height_points, width_points, height_taps, width_taps;
+    const double *height, *width;
+} ec_winograd_filter;
+typedef void (*ec_winograd_filters)(const ec_winograd_filter *, const float *weights, size_t tap, size_t columns, float *out,
+                                    size_t position);
 #define EC_WINOGRAD_COUNT(...) +1
 enum { EC_WINOGRADS = 0 EC_WINOGRAD_LIST(EC_WINOGRAD_COUNT) };
 
@@ -98,6 +107,8 @@ typedef void (*ec_reduce)(const float *x, size_t pixel, size_t count, float *out
 typedef void (*ec_reduce_squares)(const float *x, size_t pixel, size_t count, float mean, float *out, size_t channels);
 /* out[i] = sum over k < count of weights[k] * rows[k][i]. */
 typedef void (*ec_weigh)(const float *const *rows, const float *weights, size_t count, float *out, size_t n);
+/* out[i] += sum over k < count of x[k] * rows[k * stride + i], in the order of k. */
+typedef void (*ec_add_rows)(const float *x, const float *rows, size_t stride, size_t count, float *out, size_t n);
 /* out[i] = x[i] * (bias + alpha * sum of squares[i .. i + size - 1]) ^ -beta. */
 typedef void (*ec_respond)(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
                            size_t n);
@@ -128,6 +139,7 @@ typedef struct {
     ec_gemm gemm[EC_GEMM_VECTORS][EC_GEMM_ROWS];      /* [vectors - 1][rows - 1] */
     ec_activate activate[EC_FUNCTIONS];
     ec_winograd winograd[EC_WINOGRADS];
+    ec_winograd_filters winograd_filters;
     ec_depthwise depthwise;
     ec_pool max_pool, average_pool;
     ec_binary binary[EC_BINARIES];
@@ -137,6 +149,7 @@ typedef struct {
     ec_reduce reduce_add, reduce_max, reduce_min;
     ec_reduce_squares reduce_squares;
     ec_weigh weigh;
+    ec_add_rows add_rows;
     ec_respond respond;
     ec_clamp clamp;
     ec_softmax softmax, log_softmax;

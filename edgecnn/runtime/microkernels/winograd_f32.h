@@ -5,7 +5,7 @@
    2015, arXiv 1509.09308; Toom and Cook before them). The points here are 0, pairs +-p, and infinity: pairs share their even
    and odd halves. n = 6 takes +-5/8 and +-3/2, whose error is half that of the usual +-1 and +-2 (rounded to float32: 4 x
    that of the direct sum at 128 channels); with n = 8 only single axes are transformed. The filters' side of this is in
-   kernels/packing.py, which must name the same points.
+   kernels/packing.py, which must name the same points; it is done once, at load, in double precision.
 
    Vectors run over channels. */
 #include "table.h"
@@ -141,4 +141,29 @@ EC_INLINE void winograd_output_block(const int NH, const int NW, const int MH, c
                                   out + c, columns - c);                                                                  \
     }
 EC_WINOGRAD_LIST(EC_WINOGRAD)
+
+typedef double vdouble __attribute__((vector_size(2 * EC_VECTOR_BYTES)));
+
+static void winograd_filters_f32(const ec_winograd_filter *f, const float *weights, size_t tap, size_t columns, float *out,
+                                 size_t position) {
+    vdouble g[8][8], half[8][8];
+    for (size_t i = 0; i < f->height_taps; i++) {
+        for (size_t j = 0; j < f->width_taps; j++) {
+            const float *p = weights + (i * f->width_taps + j) * tap;
+            g[i][j] = __builtin_convertvector(columns == LANES ? vload(p) : vload_first(p, columns), vdouble);
+        }
+    }
+    for (size_t p = 0; p < f->height_points; p++) {
+        for (size_t j = 0; j < f->width_taps; j++) {
+            vdouble sum = g[0][j] * f->height[p * f->height_taps];
+            for (size_t i = 1; i < f->height_taps; i++) sum += g[i][j] * f->height[p * f->height_taps + i];
+            half[p][j] = sum;
+        }
+        for (size_t q = 0; q < f->width_points; q++) {
+            vdouble sum = half[p][0] * f->width[q * f->width_taps];
+            for (size_t j = 1; j < f->width_taps; j++) sum += half[p][j] * f->width[q * f->width_taps + j];
+            vstore(out + (p * f->width_points + q) * position, __builtin_convertvector(sum, vfloat));
+        }
+    }
+}
 #define EC_WINOGRAD_ENTRY(NAME, NH, MH, NW, MW) {NH, MH, NW, MW, winograd_input_##NAME, winograd_output_##NAME},
