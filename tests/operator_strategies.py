@@ -87,8 +87,11 @@ def _values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @st.composite
-def cases(draw: st.DrawFn, operator: str) -> Case:
+def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -> Case:
     """A legal node of an operator between strided neighbours.
+
+    Args:
+        taps: for a `conv` of this window, of stride 1 and with channels enough for Winograd's algorithm.
 
     The graph around the node makes the runtime place its tensors inside wider ones where `around` says so: inputs are
     then slices of a concatenation, and so is the output, so that kernels meet pixels that do not follow each other.
@@ -105,15 +108,18 @@ def cases(draw: st.DrawFn, operator: str) -> Case:
         attributes |= draw(activations(operator == "activation"))
 
     if operator in ("conv", "depthwise_conv"):
-        kernel = draw(kernels() if operator == "conv" else kernels((2, 2, 1)))
-        dilations = draw(st.sampled_from([(1, 1, 1), (1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 1, 3)]))[: len(kernel)]
+        kernel = taps or draw(kernels() if operator == "conv" else kernels((2, 2, 1)))
+        any_dilation = st.sampled_from([(1, 1, 1), (1, 1, 1), (1, 1, 1), (2, 2, 2), (2, 1, 3)])
+        dilations = ((1, 1, 1) if taps else draw(any_dilation))[: len(kernel)]
         spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
         window = draw(windows(spans))
         sizes = _sizes(draw, spans, window["pads"], 12)
+        if taps:
+            window["strides"] = (1, 1)
         attributes |= {**window, "dilations": dilations}
         if operator == "conv":
             groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
-            depth, filters = draw(CHANNELS), draw(CHANNELS)
+            depth, filters = draw(CHANNELS) + (7 if taps else 0), draw(CHANNELS)
             attributes["groups"] = groups
             shapes["x"] = (*sizes, depth * groups)
             weights = (*kernel, depth, filters * groups)

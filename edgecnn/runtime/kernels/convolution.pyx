@@ -188,8 +188,9 @@ cdef void point_at_runs(const convolution_arguments *a, const float *x, size_t f
                     entry[c - column] = spare
                     spare = copy_run(w, line, c * stride - pad, spare)
                     c += 1
-                point_evenly(entry + (c - column), line + c * step - pad * <ptrdiff_t>w.channels, step, min(end, high)
-                - c) c = max(c, min(end, high))
+                point_evenly(entry + (c - column), line + c * step - pad * <ptrdiff_t>w.channels, step,
+                             min(end, high) - c)
+                c = max(c, min(end, high))
                 while c < end:
                     entry[c - column] = spare
                     spare = copy_run(w, line, c * stride - pad, spare)

@@ -65,7 +65,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
             k = 0
             while k < a.depth:
                 memset(partial, 0, n * sizeof(float))
-                a.table.add_rows(x + k, a.weights + k * a.columns + first, a.columns, min(SLICE, a.depth - k), partial, n)
+                a.table.add_rows(x + k, a.weights + k * a.columns + first, a.columns, min(SLICE, a.depth - k), partial,
+                                 n)
                 a.table.binary[EC_BINARY_add](out + first, partial, out + first, n)
                 k += SLICE
         apply_activation(&a.activation, a.table, out + first, n)

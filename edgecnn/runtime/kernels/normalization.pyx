@@ -258,9 +258,8 @@ def prepare_batch_normalization(placed):
     if x.contiguous and out.contiguous:
         many = -(-RUN // x.channels)
         values, wide = x.height * x.width * x.channels, many * x.channels
-        x, out = (
-            replace(view, height=1, width=-(-values // wide), channels=wide, row=values, pixel=wide) for view in (x, out)
-        )
+        runs = {"height": 1, "width": -(-values // wide), "channels": wide, "row": values, "pixel": wide}
+        x, out = replace(x, **runs), replace(out, **runs)
         rest = values - (x.width - 1) * wide
     scale, shift = placed.packed(
         f"scale and shift of {many}", lambda: [np.tile(array, many) for array in fold(*statistics, epsilon)]

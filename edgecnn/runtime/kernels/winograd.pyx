@@ -93,7 +93,8 @@ cdef void transform_tile(const winograd_arguments *a, const float *x, size_t til
     cdef ptrdiff_t i, first, last
     cdef size_t channels = a.x.channels
     if top >= 0 and left >= 0 and top + rows <= height and left + columns <= width:
-        a.form.input(x + top * <ptrdiff_t>a.x.row + left * <ptrdiff_t>a.x.pixel, a.x.row, a.x.pixel, channels, v, position)
+        x += top * <ptrdiff_t>a.x.row + left * <ptrdiff_t>a.x.pixel
+        a.form.input(x, a.x.row, a.x.pixel, channels, v, position)
         return
     memset(patch, 0, rows * columns * channels * sizeof(float))
     first, last = max(<ptrdiff_t>0, -left), min(columns, width - left)
@@ -234,17 +235,18 @@ def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction
         form: whose taps are the filters'.
 
     Returns:
-        All panels in one aligned array, each [positions][channels][vectors * lanes]; where each lies; the biases of each
+        All panels in one aligned array, each [positions][channels][vectors * lanes]; where each lies; the biases of a
         panel, as wide as the widest, and a row of zeros behind them.
     """
     cdef ec_winograd_filter filter
     cdef const float *source
     cdef float *target
-    cdef size_t depth = weights.shape[2], filters = weights.shape[3], each = filters // groups, lanes = instruction_set.lanes
-    cdef size_t k, v, width, columns, positions = form.positions
+    cdef size_t depth = weights.shape[2], filters = weights.shape[3], each = filters // groups
+    cdef size_t lanes = instruction_set.lanes, k, v, width, columns, positions = form.positions
     widths = split_filters(each, lanes, [instruction_set.table.gemm_rows[k] for k in range(4)])
-    matrices = filter_transformation(form.height_points, form.taps[0]), filter_transformation(form.width_points, form.taps[1])
-    filter.height_points, filter.width_points = form.height_points, form.width_points
+    points = form.height_points, form.width_points
+    matrices = [filter_transformation(*size) for size in zip(points, form.taps)]
+    filter.height_points, filter.width_points = points
     filter.height_taps, filter.width_taps = form.taps
     filter.height = <const double *><uintptr_t>matrices[0].ctypes.data
     filter.width = <const double *><uintptr_t>matrices[1].ctypes.data
