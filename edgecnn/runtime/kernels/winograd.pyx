@@ -167,9 +167,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef float *out = ec_at(context, &a.out)
     cdef const float *residual = ec_at(context, &a.residual) if a.has_residual else NULL
     cdef size_t tiles = a.tile_rows * a.tile_columns, blocks = divide_up(tiles, a.block), most
-    cdef size_t index = 0, end = blocks, from_panel = 0, to_panel = a.panels, first, last, i, panel, position,
-    out_position
-    cdef size_t channels = a.x.channels
+    cdef size_t index = 0, end = blocks, from_panel = 0, to_panel = a.panels, first, last, i, panel
+    cdef size_t position, out_position, channels = a.x.channels
     cdef const float **table
     cdef float **out_table
     cdef float *patch
