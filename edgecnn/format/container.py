@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecnn.errors import CorruptFileError, GraphError, VersionError
+from edgecnn.format.mapping import checksum_of
 
 MAGIC = b"\x89ECNN\r\n\x1a"
 VERSION = (1, 0)
@@ -122,7 +123,7 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
     if end != length:
         raise CorruptFileError(f"{name}: the sections end at byte {end}, the file at {length}")
     for section in sections:
-        if zlib.crc32(data[section.offset : section.offset + section.length]) != section.checksum:
+        if checksum_of(data[section.offset : section.offset + section.length]) != section.checksum:
             raise CorruptFileError(
                 f"{name}: section {section.name}: its checksum does not match; the file was changed or damaged"
             )

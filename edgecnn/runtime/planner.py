@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import GraphError, InputError
+from edgecnn.format.mapping import forget
 from edgecnn.graph import OPERATORS, Graph, Node
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
@@ -82,8 +83,12 @@ class Placed:
         return None if index is None else self.constants[index]
 
     def packed(self, purpose: str, pack: Callable[[], Any]) -> Any:
-        """This node's packed weights for a purpose."""
-        return self.weights.get((self.node.name, f"{purpose} {self.instruction_set.name}"), pack)
+        """This node's packed weights for a purpose. The constants behind them are not needed in memory any more."""
+        found = self.weights.get((self.node.name, f"{purpose} {self.instruction_set.name}"), pack)
+        for constant in self.constants:
+            if constant is not None:
+                forget(constant)
+        return found
 
     @property
     def serial(self) -> bool:
