@@ -9,6 +9,7 @@ cdef class Step:
     cdef readonly str kernel     # what runs, for people: "gemm 6x64 avx512"
     cdef readonly Py_ssize_t scratch   # bytes of scratch that each thread needs
     cdef object keep
+    cdef readonly tuple span     # of the window along the rows: (rows, stride, pad), where `step.rows` is there
 
 
 cdef ec_view as_view(view) except *

@@ -10,6 +10,7 @@ class Step:
     name: str
     kernel: str
     scratch: int
+    span: tuple[int, int, int]
 
 class Executor:
     arena_bytes: int

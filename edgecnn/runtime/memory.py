@@ -94,10 +94,15 @@ class _Block:
 
 
 class _Layouter:
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], chains: Sequence[Sequence[Node]]) -> None:
         self.graph = graph
         self.shapes = shapes
         self.order = {node.name: index for index, node in enumerate(graph.nodes)}
+        # The links of a chain work at the same time, which is that of the last.
+        self.order |= {node.name: self.order[chain[-1].name] for chain in chains for node in chain}
+        self.linked = {node.name for chain in chains for node in chain}
+        self.inner = {node.output for chain in chains for node in chain[:-1]}
+        """Tensors that pass between links: they live in scratch memory."""
         self.slices: dict[str, tuple[str, int]] = {}
         """A tensor that lies inside another: (the other, first channel)."""
         self.blocks: dict[str, _Block] = {}
@@ -118,12 +123,13 @@ class _Layouter:
             self._share_in_place(node)
         arena = self._place()
         views = {name: self._view(name) for name in self.blocks}
+        views |= {name: self._output_view(name, ARENA) for name in self.inner}
         copies = tuple((name, self._output_view(name, buffer)) for name, buffer in self.copies)
         return Layout(views, copies, frozenset(self.skipped), arena * 4)
 
     def _make_blocks(self) -> None:
         end = len(self.graph.nodes)
-        for name in self.shapes:
+        for name in self.shapes.keys() - self.inner:
             producer = self.graph.producers.get(name)
             first = self.order[producer.name] if producer else -1
             reads = [self.order[node.name] for node in self.graph.readers[name]]
@@ -198,6 +204,8 @@ class _Layouter:
         return node.operator.startswith("reduce_") and node.attributes["axes"] != tuple(range(1, rank))
 
     def _share_in_place(self, node: Node) -> None:
+        if node.name in self.linked:
+            return  # threads still read rows at the edge of their neighbours' shares
         if node.operator in ("conv", "dense"):
             residual = node.input("residual")
             operands = [residual] if residual and residual != node.inputs[0] else []
@@ -281,11 +289,12 @@ class _Layouter:
         return View(buffer, 0, height, width, channels, width * channels, channels)
 
 
-def layout(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+def layout(graph: Graph, shapes: Mapping[str, tuple[int, ...]], chains: Sequence[Sequence[Node]] = ()) -> Layout:
     """Place the tensors of one image.
 
     Args:
         graph: a checked graph.
         shapes: every tensor's shape without the batch, all sizes known.
+        chains: nodes that are computed together; what passes between them gets no place.
     """
-    return _Layouter(graph, shapes).layout()
+    return _Layouter(graph, shapes, chains).layout()

@@ -15,9 +15,10 @@ import numpy as np
 
 from edgecnn import format as file_format
 from edgecnn.errors import DeviceError, InputError
-from edgecnn.graph import Graph
+from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
 from edgecnn.runtime import threads as threading_rules
+from edgecnn.runtime.bands import macs_of
 from edgecnn.runtime.planner import PackedWeights, Plan, plan
 
 MOST_PLANS = 8
@@ -287,15 +288,14 @@ class Model:
                 wholes.append(time.perf_counter() - started)
                 times.append(measured)
         steps = []
-        for step, node, column in zip(chosen.steps, chosen.step_nodes, np.array(times).T * 1e3, strict=True):
-            shape = chosen.shapes[node.output] if node else ()
+        for step, nodes, column in zip(chosen.steps, chosen.step_nodes, np.array(times).T * 1e3, strict=True):
             steps.append(
                 {
                     "node": step.name,
-                    "operator": node.operator if node else "copy",
+                    "operator": _operators(nodes),
                     "kernel": step.kernel,
-                    "shape": list(shape),
-                    "macs": (self._graph.macs_of(node) or 0) if node else 0,
+                    "shape": list(chosen.shapes[nodes[-1].output] if nodes else ()),
+                    "macs": macs_of(nodes, self._graph, chosen.shapes),
                     "median_ms": float(np.median(column)),
                     "low_ms": float(np.percentile(column, 10)),
                     "high_ms": float(np.percentile(column, 90)),
@@ -311,14 +311,12 @@ class Model:
             return "\n".join(lines)
         chosen = next(reversed(self._plans.values()))
         lines.append(f"{'operator':<22} {'shape':<16} {'kernel':<32} {'MACs':>14} {'weight bytes':>12}  node")
-        for step, node in zip(chosen.steps, chosen.step_nodes, strict=True):
-            if node is None:
-                lines.append(f"{'copy':<22} {'':<16} {step.kernel:<32} {0:>14,} {0:>12,}  {step.name}")
-                continue
-            weights = sum(self._graph.constants[n].array.nbytes for n in node.inputs if n in self._graph.constants)
-            shape = "x".join(str(size) for size in chosen.shapes[node.output])
-            macs = self._graph.macs_of(node) or 0
-            lines.append(f"{node.operator:<22} {shape:<16} {step.kernel:<32} {macs:>14,} {weights:>12,}  {node.name}")
+        for step, nodes in zip(chosen.steps, chosen.step_nodes, strict=True):
+            constants = [self._graph.constants[n] for node in nodes for n in node.inputs if n in self._graph.constants]
+            size = sum(constant.array.nbytes for constant in constants)
+            shape = "x".join(str(size) for size in chosen.shapes[nodes[-1].output]) if nodes else ""
+            macs = macs_of(nodes, self._graph, chosen.shapes)
+            lines.append(f"{_operators(nodes):<22} {shape:<16} {step.kernel:<32} {macs:>14,} {size:>12,}  {step.name}")
         memory = self.memory
         macs_text = "unknown" if self.macs is None else f"{self.macs:,}"
         lines.append(
@@ -418,6 +416,11 @@ def _unpickle(graph: Graph, threads: int, file_size: int | None, isa: str, algor
     known = [entry.name for entry in cpu.supported()]
     isa_here = isa if isa in known else None
     return Model(graph, threads=threads, file_size=file_size, isa=isa_here, algorithms=algorithms)
+
+
+def _operators(nodes: Sequence[Node]) -> str:
+    """What a step computes."""
+    return " > ".join(node.operator for node in nodes) or "copy"
 
 
 def _as_array(value: Any, spec: TensorSpec, convert: bool) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from edgecnn.errors import GraphError, InputError
 from edgecnn.format.mapping import forget
 from edgecnn.graph import OPERATORS, Graph, Node
+from edgecnn.runtime.bands import BUFFER_BYTES, find_chains
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
 from edgecnn.runtime.kernels import FAMILIES
+from edgecnn.runtime.kernels.chain import prepare_chain
 from edgecnn.runtime.memory import Layout, View, layout
 
 SERIAL_MACS, SERIAL_VALUES = 65536, 16384
@@ -103,14 +105,14 @@ class Plan:
     Attributes:
         shapes: of every tensor, without the batch.
         steps: in order; several for one node, or none, are possible.
-        step_nodes: the node of each step, None for a copy to an output.
+        step_nodes: the nodes of each step: several of a chain, none of a copy to an output.
         layout: where tensors lie.
         executor: runs it.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     steps: tuple[Step, ...]
-    step_nodes: tuple[Node | None, ...]
+    step_nodes: tuple[tuple[Node, ...], ...]
     layout: Layout
     executor: Executor
 
@@ -155,26 +157,36 @@ def plan(
         algorithms: by node, where the one of least estimated cost is not wanted.
     """
     shapes = infer_shapes(graph, inputs)
-    places = layout(graph, shapes)
+    chains = find_chains(graph, shapes)
+    chain_of = {node.name: chain for chain in chains for node in chain}
+    places = layout(graph, shapes, chains)
     steps: list[Step] = []
-    nodes: list[Node | None] = []
-    for node in graph.nodes:
-        if node.name in places.skipped:
-            continue
+    nodes: list[tuple[Node, ...]] = []
+
+    def prepared(node: Node) -> tuple[Placed, Step | None]:
         placed = _place(graph, node, shapes, places, instruction_set, weights)
         if algorithms and node.name in algorithms:
             placed = replace(placed, algorithm=algorithms[node.name])
-        step = FAMILIES[node.operator](placed)
+        return placed, FAMILIES[node.operator](placed)
+
+    for node in graph.nodes:
+        chain = chain_of.get(node.name, (node,))
+        if node.name in places.skipped or node is not chain[-1]:
+            continue
+        if len(chain) > 1:
+            step: Step | None = _chained(chain, [prepared(link) for link in chain])
+        else:
+            _, step = prepared(node)
         if step is not None:
             step.name = node.name
             steps.append(step)
-            nodes.append(node)
+            nodes.append(chain)
     for name, view in places.copies:
         step = FAMILIES["identity"](_copy(name, places.views[name], view, shapes[name], instruction_set, weights))
         assert step is not None  # a copy to an output is never in place already
         step.name = f"copy of {name}"
         steps.append(step)
-        nodes.append(None)
+        nodes.append(())
     executor = Executor(
         steps,
         places.arena,
@@ -183,6 +195,17 @@ def plan(
         max(view.pixel for view in places.views.values()),
     )
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
+
+
+def _chained(chain: Sequence[Node], links: Sequence[tuple[Placed, Step | None]]) -> Step:
+    """One step for a chain's."""
+    steps = []
+    for placed, step in links:
+        x = placed.view("x")
+        assert step is not None
+        assert x is not None
+        steps.append((step, x, placed.out))
+    return prepare_chain(links[-1][0], steps, [step.span for step, _, _ in steps], BUFFER_BYTES)
 
 
 def _place(

@@ -29,10 +29,14 @@ typedef struct {
 } ec_context;
 
 typedef struct ec_step ec_step;
+/* Computes rows [first, last) of the output alone. x, out: where row 0 of input and output lies or would lie: memory need
+   exist only for the rows that are read and written. */
+typedef void (*ec_rows)(const ec_step *, const ec_context *, const float *x, float *out, size_t first, size_t last);
 /* Does thread's share of the step; shares depend on (thread, threads) only, results on neither. */
 typedef void (*ec_run)(const ec_step *, const ec_context *, int thread, int threads);
 struct ec_step {
     ec_run run;
+    ec_rows rows;          /* NULL: the family computes whole images only */
     const void *arguments; /* of the kernel family */
     int serial;            /* too small to share: thread 0 does it alone */
     int barrier;           /* whether the threads must meet before the next step */

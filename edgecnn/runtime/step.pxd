@@ -17,8 +17,11 @@ cdef extern from "step.h" nogil:
 
     ctypedef void (*ec_run)(const ec_step *, const ec_context *, int, int) noexcept nogil
 
+    ctypedef void (*ec_rows)(const ec_step *, const ec_context *, const float *, float *, size_t, size_t) noexcept nogil
+
     ctypedef struct ec_step:
         ec_run run
+        ec_rows rows
         const void *arguments
         int serial
         int barrier

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecnn.graph.operators import ints, number
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
 from edgecnn.runtime.kernels.dense import prepare_vector
 from edgecnn.runtime.kernels.winograd import forms, prepare_winograd
@@ -74,7 +75,7 @@ def prepare_conv(placed: Placed) -> Step:
 def winograd_fits(placed: Placed, weights: np.ndarray) -> bool:
     """Whether a node is a convolution of one or two axes, of stride 1 and undilated."""
     attributes = placed.node.attributes
-    unit = all(max(attributes[name]) == 1 for name in ("strides", "dilations"))  # type: ignore[type-var]
+    unit = all(max(ints(attributes, name)) == 1 for name in ("strides", "dilations"))
     return unit and len(placed.out_shape) in (2, 3) and weights.shape[-2] >= LEAST_CHANNELS
 
 
@@ -86,16 +87,15 @@ def _wide(filters: int, groups: int, lanes: int) -> int:
 def direct_cost(weights: np.ndarray, placed: Placed) -> float:
     """Of a matrix product over all taps."""
     lanes, groups = placed.instruction_set.lanes, _groups(placed)
-    wide = _wide(weights.shape[-1], groups, lanes) / weights.shape[-1]
-    pixels = math.prod(placed.out_shape[:-1])
-    return wide * weights.size * (pixels / TILE_SHARE + lanes)
+    values = math.prod(weights.shape[:-1]) * _wide(weights.shape[-1], groups, lanes)
+    return values * (math.prod(placed.out_shape[:-1]) / TILE_SHARE + lanes)
 
 
 def winograd_cost(form: WinogradForm, weights: np.ndarray, placed: Placed) -> float:
     """Of Winograd's algorithm: products at every point, twice a transformation, and the larger weights."""
     lanes, groups = placed.instruction_set.lanes, _groups(placed)
-    depth, filters = weights.shape[-2:]
-    height, width = ((1, *placed.out_shape[:-1]))[-2:]
+    depth, filters = (int(size) for size in weights.shape[-2:])
+    height, width = (1, *placed.out_shape[:-1])[-2:]
     tiles = -(-height // form.height_outputs) * -(-width // form.width_outputs)
     products = form.positions * depth * _wide(filters, groups, lanes)
     values = tiles * form.positions * (depth * groups + filters)
@@ -104,4 +104,4 @@ def winograd_cost(form: WinogradForm, weights: np.ndarray, placed: Placed) -> fl
 
 
 def _groups(placed: Placed) -> int:
-    return placed.node.attributes["groups"]  # type: ignore[return-value]
+    return number(placed.node.attributes, "groups")

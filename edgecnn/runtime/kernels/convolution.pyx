@@ -257,35 +257,24 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
         tap += taps
 
 
-cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Work is (block of pixels) x (panel), cut into equal shares of neighbouring pairs; each writes outputs of its own.
-    cdef const convolution_arguments *a = <const convolution_arguments *>step.arguments
-    cdef const float *x = ec_at(context, &a.x)
-    cdef float *out = ec_at(context, &a.out)
+cdef void multiply(const convolution_arguments *a, const ec_context *context, const float *x, float *out, size_t origin,
+                   size_t pixels, size_t blocks, size_t index, size_t end) noexcept nogil:
+    """Pairs [index, end) of (block, panel), where the pixels from `origin` on are cut into `blocks`."""
     cdef const ec_window *w = &a.window
-    cdef size_t pixels = a.planes.out_planes * w.out_height * w.out_width
-    cdef size_t blocks = divide_up(pixels, a.block), most, index, end, block, built, panel, first = 0, last = 0
-    cdef const float **table
-    cdef float **out_table
+    cdef size_t most = divide_up(pixels, blocks), block, built = blocks, panel, first = 0, last = 0
+    cdef const float **table = <const float **>context.scratch
+    cdef float **out_table = <float **>(table + a.taps * most)
     cdef const float **residual_table = NULL
-    cdef float *spare
-    if blocks % threads and pixels >= <size_t>(16 * threads) and not a.heavy:
-        blocks = divide_up(blocks, threads) * threads
-    most = divide_up(pixels, blocks)
-    table = <const float **>context.scratch
-    out_table = <float **>(table + a.taps * most)
+    cdef float *spare = <float *>(context.scratch + divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64)
     if a.has_residual:
         residual_table = <const float **>(out_table + most)
-    spare = <float *>(context.scratch + divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64)
-    built = blocks
-    ec_share(blocks * a.panels, thread, threads, &index, &end)
     while index < end:
         block = index // a.panels
         panel = index - block * a.panels
         if block != built:
             built = block
-            first = pixels * block // blocks
-            last = pixels * (block + 1) // blocks
+            first = origin + pixels * block // blocks
+            last = origin + pixels * (block + 1) // blocks
             if a.runs:
                 point_at_runs(a, x, first, last, table, spare)
             else:
@@ -300,6 +289,24 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
             table, out_table, residual_table,
         )
         index += 1
+
+
+cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Work is (block of pixels) x (panel), cut into equal shares of neighbouring pairs; each writes outputs of its own.
+    cdef const convolution_arguments *a = <const convolution_arguments *>step.arguments
+    cdef size_t pixels = a.planes.out_planes * a.window.out_height * a.window.out_width
+    cdef size_t blocks = divide_up(pixels, a.block), index, end
+    if blocks % threads and pixels >= <size_t>(16 * threads) and not a.heavy:
+        blocks = divide_up(blocks, threads) * threads
+    ec_share(blocks * a.panels, thread, threads, &index, &end)
+    multiply(a, context, ec_at(context, &a.x), ec_at(context, &a.out), 0, pixels, blocks, index, end)
+
+
+cdef void run_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
+                   size_t last) noexcept nogil:
+    cdef const convolution_arguments *a = <const convolution_arguments *>step.arguments
+    cdef size_t pixels = (last - first) * a.window.out_width, blocks = divide_up(pixels, a.block)
+    multiply(a, context, x, out, first * a.window.out_width, pixels, blocks, 0, blocks * a.panels)
 
 
 cdef void run_phases(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
@@ -402,6 +409,9 @@ cdef ConvolutionStep prepare_product(placed, product):
     step.step.run = run
     step.step.arguments = a
     step.step.serial = placed.serial
+    if a.planes.out_planes == 1 and a.planes.depth == 1 and min(product.pads) >= 0:
+        step.step.rows = run_rows
+        step.span = (effective_kernel(product.kernel, product.dilations)[1], product.strides[1], product.pads[1])
     kind = "product of rows" if a.runs else "product"
     step.kernel = f"{kind} {rows[widest - 1]}x{width} {instruction_set.name}"
     return step

@@ -45,6 +45,12 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     a.depthwise(&a.window, x, a.weights, out, first, last, channel, count, &a.activation)
 
 
+cdef void run_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
+                   size_t last) noexcept nogil:
+    cdef const depthwise_arguments *a = <const depthwise_arguments *>step.arguments
+    a.depthwise(&a.window, x, a.weights, out, first, last, 0, a.window.channels, &a.activation)
+
+
 def in_two(values, filler):
     """One value an axis, for height and width."""
     return (filler,) * (2 - len(values)) + tuple(values)
@@ -79,7 +85,8 @@ def prepare_depthwise_conv(placed):
     a.lanes = instruction_set.lanes
     a.activation = as_activation(attributes, instruction_set)
     a.depthwise = instruction_set.table.depthwise
-    step.step.run = run
+    step.step.run, step.step.rows = run, run_rows
+    step.span = (in_two(effective_kernel(kernel, dilations), 1)[0], a.window.stride_height, in_two(pads[::2], 0)[0])
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"depthwise {rows}x{columns} {instruction_set.name}"

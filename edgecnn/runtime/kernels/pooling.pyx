@@ -45,6 +45,12 @@ cdef void run_pool(const ec_step *step, const ec_context *context, int thread, i
     a.pool(&a.window, ec_at(context, &a.x), ec_at(context, &a.out), first, last)
 
 
+cdef void run_pool_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
+                        size_t last) noexcept nogil:
+    cdef const pool_arguments *a = <const pool_arguments *>step.arguments
+    a.pool(&a.window, x, out, first, last)
+
+
 cdef inline void inside(ptrdiff_t start, size_t kernel, size_t length, size_t *first, size_t *last) noexcept nogil:
     """The places [first, last) of a window that starts at `start` which lie inside the image."""
     first[0] = <size_t>max(start, <ptrdiff_t>0)
@@ -112,7 +118,8 @@ def prepare_pool(placed):
     fill_window(&a.window, placed)
     maximum = placed.node.operator == "max_pool"
     a.pool = instruction_set.table.max_pool if maximum else instruction_set.table.average_pool
-    step.step.run = run_pool
+    step.step.run, step.step.rows = run_pool, run_pool_rows
+    step.span = (a.window.kernel_height, a.window.stride_height, <ptrdiff_t>a.window.pad_top)
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"{'maximum' if maximum else 'average'} {instruction_set.name}"

@@ -1,0 +1,131 @@
+"""Which nodes are computed together, band by band of rows, because what passes between them is too large for the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from edgecnn.graph import OPERATORS, Graph, Node
+from edgecnn.graph.operators import effective_kernel, ints, number, resolve_pads
+from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
+from edgecnn.runtime.kernels.algorithms import LEAST_CHANNELS
+from edgecnn.runtime.kernels.chain import band_of
+
+LARGE_BYTES = SECOND_LEVEL_BYTES // 2
+"""Of a tensor: what does not stay in the second-level cache beside all else until it is read."""
+BUFFER_BYTES = SECOND_LEVEL_BYTES // 2
+"""For all rows that pass between the links of a chain."""
+MOST_LINKS = 4
+"""Threads compute a few rows twice where their shares meet, the more of them the longer the chain."""
+LEAST_ROWS = 14
+"""Of the last output: with fewer, these rows weigh too much."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+Span = tuple[int, int, int]
+
+
+def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
+    """Chains of at least two nodes, none in two of them.
+
+    What passes from link to link is read by the next one alone. Of all ways to cut a longer row of such nodes, the one
+    whose cuts let the fewest bytes of large tensors through memory.
+    """
+    found: list[tuple[Node, ...]] = []
+    taken: set[str] = set()
+    for node in graph.nodes:
+        if node.name in taken or span_of(graph, node, shapes) is None:
+            continue
+        row = [node]
+        while (following := _next(graph, row[-1], shapes)) is not None and following.name not in taken:
+            row.append(following)
+        taken.update(link.name for link in row)
+        found += [chain for chain in _cut(graph, row, shapes) if len(chain) > 1]
+    return found
+
+
+def span_of(graph: Graph, node: Node, shapes: Shapes) -> Span | None:
+    """(rows, stride, pad) of a node's window along the rows; None where it cannot be a link.
+
+    Convolutions that Winograd's algorithm may compute are left out: it has blocks of its own.
+    """
+    x = node.inputs[0]
+    if x not in shapes or len(shapes[x]) != 3 or len(node.outputs) != 1:
+        return None
+    if node.operator in ("max_pool", "average_pool"):
+        kernel: Sequence[int] = ints(node.attributes, "pool_size")
+    elif node.operator in ("conv", "depthwise_conv"):
+        weights = graph.constants[node.inputs[1]].shape
+        kernel = effective_kernel(weights[:2], ints(node.attributes, "dilations"))
+        if node.operator == "depthwise_conv" and weights[-1] != 1:
+            return None
+        if node.operator == "conv" and (number(node.attributes, "groups") != 1 or _transformable(node, weights)):
+            return None
+    else:
+        return None
+    pads = resolve_pads(node.attributes, shapes[x][:2], kernel)
+    return (kernel[0], ints(node.attributes, "strides")[0], pads[0]) if min(pads) >= 0 else None
+
+
+def _transformable(node: Node, weights: tuple[int, ...]) -> bool:
+    """Whether Winograd's algorithm may compute a convolution."""
+    return max(weights[:2]) > 1 and weights[2] >= LEAST_CHANNELS and max(ints(node.attributes, "strides")) == 1
+
+
+def _next(graph: Graph, node: Node, shapes: Shapes) -> Node | None:
+    """The node that alone reads another's output, as its first input, if both can be links."""
+    readers = graph.readers[node.output]
+    if len(readers) != 1 or node.output in graph.output_tensors:
+        return None
+    (reader,) = readers
+    if reader.inputs.count(node.output) != 1 or reader.inputs[0] != node.output:
+        return None
+    return reader if span_of(graph, reader, shapes) is not None else None
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return 4 * math.prod(shape)
+
+
+def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, ...]]:
+    """The best way to cut a row of nodes into chains; single nodes are steps of their own."""
+    best: list[tuple[int, int]] = [
+        (0, 0)
+    ]  # for the first i nodes: bytes through memory, and where the last chain starts
+    for end in range(1, len(row) + 1):
+        options = []
+        for start in range(max(0, end - MOST_LINKS), end):
+            if end - start > 1 and not _fits(graph, row[start:end], shapes):
+                continue
+            size = _bytes(shapes[row[start - 1].output]) if start else 0
+            options.append((best[start][0] + (size if size > LARGE_BYTES else 0), -start))
+        cost, start = min(options)
+        best.append((cost, -start))
+    chains: list[tuple[Node, ...]] = []
+    end = len(row)
+    while end:
+        start = best[end][1]
+        chains.append(tuple(row[start:end]))
+        end = start
+    return chains[::-1]
+
+
+def _fits(graph: Graph, chain: Sequence[Node], shapes: Shapes) -> bool:
+    """Whether a chain is worth it and its buffers fit."""
+    inner = [shapes[node.output] for node in chain[:-1]]
+    outs = [shapes[node.output] for node in chain]
+    if outs[-1][0] < LEAST_ROWS or all(_bytes(shape) <= LARGE_BYTES for shape in inner):
+        return False
+    spans = [span for node in chain if (span := span_of(graph, node, shapes)) is not None]
+    heights, widths = [shape[0] for shape in outs], [shape[1] * shape[2] for shape in outs]
+    return band_of(spans, heights, widths, BUFFER_BYTES // 4) is not None
+
+
+def macs_of(chain: Sequence[Node], graph: Graph, shapes: Shapes) -> int:
+    """Multiply-accumulates of a chain for one image."""
+    total = 0
+    for node in chain:
+        given = [
+            None if not n else (None, *shapes[n]) if n in shapes else graph.constants[n].shape for n in node.inputs
+        ]
+        total += OPERATORS[node.operator].macs(node.attributes, given, [(None, *shapes[node.output])])
+    return total
