@@ -34,6 +34,8 @@ class Case:
 
 POSITIVE = {"log", "sqrt", "rsqrt", "reciprocal", "log1p"}
 """Functions that want values well above zero; they are drawn for `activation` nodes, whose inputs are chosen to suit."""
+COMPARISONS = {"equal", "less", "keep"}
+"""Functions of two that jump: they are drawn for whole numbers, of which some are equal and some are 0."""
 STEPS = {"sign", "floor", "ceil", "round", "hard_shrink", "threshold"}
 """Functions that jump: no bound on the error of their input bounds theirs, so they are drawn for exact inputs."""
 
@@ -271,10 +273,15 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
     positive = operator in ("divide", "power") or attributes.get("activation") in POSITIVE
     if positive:
         constants = {name: np.abs(array) + np.float32(0.5) for name, array in constants.items()}
+    if operator in COMPARISONS:
+        constants = {name: np.round(array) for name, array in constants.items()}
     case = build(operator, names, attributes, shapes, constants, rng, images, around)
     if positive:
         for array in case.inputs.values():
             array[:] = np.abs(array) + np.float32(0.5)
+    if operator in COMPARISONS:
+        for array in case.inputs.values():
+            array[:] = np.round(array)
     return case
 
 

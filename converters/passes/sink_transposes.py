@@ -25,7 +25,10 @@ from edgecnn.graph import OPERATORS, Constant, Graph, Node, Tensor
 from edgecnn.graph.operators import ints, number
 from edgecnn.graph.rewrite import Patch, fresh_name
 
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "prelu")
+BINARY = (
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "prelu"),
+    *("equal", "less", "keep"),
+)
 _ANY_ORDER = ("activation", "identity")
 _LAST_AXIS_STAYS = (
     "batch_normalization",

@@ -698,6 +698,9 @@ OPERATORS: Mapping[str, Operator] = {
     "minimum": _binary_row("minimum(x, y)"),
     "power": _binary_row("x ^ y"),
     "prelu": _binary_row("x where x > 0, else x * y"),
+    "equal": _binary_row("1 where x = y, else 0"),
+    "less": _binary_row("1 where x < y, else 0"),
+    "keep": _binary_row("x where y is not 0, else 0"),
     "concatenate": Operator((_X,), _concatenate, "the inputs one after another along an axis", _AXIS, variadic=True),
     "reshape": Operator(
         (_X,),

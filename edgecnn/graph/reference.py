@@ -278,6 +278,9 @@ _BINARY: Mapping[str, Callable[[Array, Array], Array]] = {
     "minimum": np.minimum,
     "power": np.power,
     "prelu": lambda x, y: np.where(x > 0, x, x * y),
+    "equal": lambda x, y: np.where(x == y, 1.0, 0.0),
+    "less": lambda x, y: np.where(x < y, 1.0, 0.0),
+    "keep": lambda x, y: np.where(y != 0, x, 0.0),
 }
 
 _OPERATORS: Mapping[str, Callable[..., Array]] = {

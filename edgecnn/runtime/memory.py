@@ -20,7 +20,10 @@ ALIGNMENT = 16
 ARENA = 0
 """The buffer number of the arena; inputs follow, then outputs."""
 
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "prelu")
+BINARY = (
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "prelu"),
+    *("equal", "less", "keep"),
+)
 _POINTWISE = (
     "activation",
     "batch_normalization",

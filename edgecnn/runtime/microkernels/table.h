@@ -125,7 +125,8 @@ typedef double (*ec_measure)(long rounds);
     X(swish) X(hard_swish) X(mish) X(gelu) X(gelu_tanh) X(exponential) X(expm1) X(log) X(log1p) X(sqrt) X(rsqrt)         \
     X(reciprocal) X(square) X(abs) X(sign) X(floor) X(ceil) X(round) X(sin) X(cos) X(erf)
 /* Functions of two values, likewise. */
-#define EC_BINARY_LIST(X) X(add) X(subtract) X(multiply) X(divide) X(maximum) X(minimum) X(power) X(prelu)
+#define EC_BINARY_LIST(X) X(add) X(subtract) X(multiply) X(divide) X(maximum) X(minimum) X(power) X(prelu) \
+    X(equal) X(less) X(keep)
 
 #define EC_FUNCTION_ENTRY(NAME) EC_FUNCTION_##NAME,
 #define EC_BINARY_ENTRY(NAME) EC_BINARY_##NAME,
