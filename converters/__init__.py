@@ -159,6 +159,10 @@ def _warnings(graph: Graph, metadata: Mapping[str, Any]) -> tuple[str, ...]:
         for name, constant in graph.constants.items()
         if not np.isfinite(constant.array).all()
     ]
+    found += [
+        f"output {name!r} has its batch at axis {axis} in the model; the file has it in front"
+        for name, axis in graph.metadata.get("batch_axes", {}).items()
+    ]
     labels = metadata.get("labels")
     if labels:
         sizes = [graph.shape(port.tensor)[-1] for port in graph.outputs]

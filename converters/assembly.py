@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.converters.builder import Builder, Draft
-from edgecnn.converters.layers import Layer, Unsupported, check_configuration, find, reason_to_refuse
+from edgecnn.converters.layers import Layer, Turned, Unsupported, check_configuration, find, reason_to_refuse
 from edgecnn.converters.sources.description import (
     Call,
     LayerDescription,
@@ -28,10 +28,10 @@ from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor
 MOST_CALLS = 100_000
 """Layers, each counted as often as it is called: models inside models may multiply beyond any network."""
 
-Value = Tensor | np.ndarray[Any, Any] | None
+Value = Tensor | Turned | np.ndarray[Any, Any] | None
 Outputs = Mapping[TensorReference, Value]
 """The tensor of every output; an array where it does not depend on any input (ONNX and LiteRT models compute shapes so); None
-where a layer before it cannot be converted."""
+where a layer before it cannot be converted. Only ONNX models turn the batch away from the first axis."""
 
 
 def assemble(description: ModelDescription, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -70,6 +70,7 @@ class _Assembler:
             order = {path: index for index, (path, _) in enumerate(self.description.walk())}
             items = sorted(self.items.values(), key=lambda item: order[item.path])
             raise UnsupportedLayerError(self.description.source, items)
+        turned = {name: value.axis for name, r in self.description.outputs if isinstance(value := found[r], Turned)}
         graph = Graph(
             self.description.name,
             tuple(Port(name, self._port(found, r)) for name, r in self.description.inputs),
@@ -79,7 +80,7 @@ class _Assembler:
             self.constants,
             self.description.input_structure,
             self.description.output_structure,
-            dict(self.description.metadata),
+            {**self.description.metadata, **({"batch_axes": turned} if turned else {})},
         )
         try:
             graph.check()
@@ -89,6 +90,8 @@ class _Assembler:
 
     def _port(self, outputs: Outputs, reference: TensorReference) -> str:
         tensor = self._output(self.description, outputs, reference)
+        if isinstance(tensor, Turned):  # a file's outputs have the batch in front; the report tells
+            tensor = tensor.tensor
         if not isinstance(tensor, Tensor):
             raise ConversionError(f"{self.description.source}: the output of {reference.layer!r} depends on no input")
         return tensor.name
@@ -166,7 +169,7 @@ class _Assembler:
             inputs = [self._output(model, outputs, reference) for reference in call.inputs]
             function = find(layer.class_name)
             if function is None:
-                raise Unsupported(*reason_to_refuse(layer.class_name))
+                raise Unsupported(*reason_to_refuse(layer.class_name, layer.config))
             _check_arguments(layer, call)
 
             def tensor(leaf: Any) -> Any:
@@ -182,7 +185,7 @@ class _Assembler:
                 {name: replaced(value, tensor) for name, value in call.keywords.items() if name != "mask"},
                 layer.inner,
             )
-            tensors = [x for x in inputs if isinstance(x, Tensor)]
+            tensors = [x for x in inputs if isinstance(x, Tensor)]  # all of them, in models of Keras
             if any(x is None for x in inputs):
                 check_configuration(seen)
                 return [None]
@@ -190,7 +193,12 @@ class _Assembler:
             result = function(seen, build, tensors)
             node = f"{scope}{layer.path}" if number == 0 else f"{scope}{layer.path}:{number}"
             results: list[Any] = list(result) if isinstance(result, list | tuple) else [result]
-            return self._accept(build.drafts, results, node, here)
+            plain = [result.tensor if isinstance(result, Turned) else result for result in results]
+            accepted = self._accept(build.drafts, plain, node, here)
+            return [
+                Turned(value, result.axis) if isinstance(result, Turned) and isinstance(value, Tensor) else value
+                for value, result in zip(accepted, results, strict=True)
+            ]
         except Unsupported as problem:
             self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
             return [None]

@@ -17,13 +17,14 @@ from edgecnn.converters.layers import (
 )
 from edgecnn.converters.layers.activation import check_configuration
 from edgecnn.converters.layers.refused import REFUSED, reason_to_refuse
-from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Unsupported, find, layer, register
+from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Turned, Unsupported, find, layer, register
 
 __all__ = [
     "LAYERS",
     "REFUSED",
     "REGISTERED",
     "Layer",
+    "Turned",
     "Unsupported",
     "activation",
     "check_configuration",

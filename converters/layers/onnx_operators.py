@@ -4,6 +4,9 @@ transpositions, which passes/sink_transposes.py takes away again.
 Arguments are tensors or constants (arrays). What is computed from constants and shapes alone is computed here: exporters put
 such arithmetic around every reshape. A shape's unknown sizes, the batch first of all, are marked by numbers that no
 arithmetic keeps.
+
+Some models carry the batch to another axis, mostly for a while ([N, T, 3, H, D] to [3, N, H, T, D] around attention). Such a
+tensor is `Turned`: the operators that know axes work on it, with the batch in front all the while; others refuse it.
 """
 
 from __future__ import annotations
@@ -18,18 +21,23 @@ import numpy as np
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
-from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported, axis_of
+from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Turned, Unsupported, axis_of
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 
-BATCH = -1987654321
-"""Stands in a constant shape for the number of images; fits 32 bits, to which some cast shapes."""
-UNKNOWN = -1987654322
+BATCH = -1987654400
+"""Stands in a constant shape for the number of images. Fits 32 bits, and a float32 holds it exactly: some cast shapes."""
+UNKNOWN = -1987654528
 """For another size that is known at the call only."""
+MOST_IMAGES = 2**24
+"""A slice of the batch up to here means all of it."""
 MOST_FOLDED = 2**28
 """Values of a constant that is computed here."""
 
-Value = Tensor | Array
+FIX = "fix the input's sizes: --input-shape, or input_shapes= in Python"
+"""What to do where sizes are known at the call only."""
+
+Value = Tensor | Turned | Array
 OperatorFunction = Callable[["Call", Builder], Any]
 
 
@@ -54,16 +62,25 @@ class Call:
         return self.inputs[index] if index < len(self.inputs) else None
 
     def tensor(self, index: int = 0) -> Tensor:
-        """An input that must be computed."""
+        """An input that must be computed, its batch in front."""
         value = self.value(index)
+        if isinstance(value, Turned):
+            raise Unsupported(
+                f"it works on a tensor that has the batch at axis {value.axis}", "keep the batch in front"
+            )
         if not isinstance(value, Tensor):
             raise Unsupported(f"its input {index} is a constant", "compute it from the model's inputs")
         return value
 
+    def turned(self, index: int = 0) -> Turned:
+        """An input that must be computed, wherever it has its batch."""
+        value = self.value(index)
+        return value if isinstance(value, Turned) else Turned(self.tensor(index), 0)
+
     def constant(self, index: int, what: str) -> Array | None:
         """An input that must be constant, None where it is absent."""
         value = self.value(index)
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor | Turned):
             raise Unsupported(f"its {what} are computed", f"export the model with constant {what}")
         return value
 
@@ -83,7 +100,7 @@ def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
     def enter(function: OperatorFunction) -> OperatorFunction:
         def convert(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Any:
             call = Call(layer)
-            if not any(isinstance(value, Tensor) for value in call.inputs):
+            if not any(isinstance(value, Tensor | Turned) for value in call.inputs):
                 return _folded(call)
             return function(call, build)
 
@@ -92,6 +109,17 @@ def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
         return function
 
     return enter
+
+
+def pointwise(function: Callable[[Call, Builder], Tensor]) -> OperatorFunction:
+    """A function of one value, for which it is all the same where the batch stands."""
+
+    def convert(call: Call, build: Builder) -> Tensor | Turned:
+        x = call.turned()
+        call.inputs[0] = x.tensor
+        return _turn(function(call, build), x.axis)
+
+    return convert
 
 
 def _folded(call: Call) -> Any:
@@ -104,9 +132,12 @@ def _folded(call: Call) -> Any:
         found = [call.layer.config[key] for key in ("value", "value_float", "value_int", "value_floats", "value_ints") if key in call.layer.config]  # fmt: skip
         return np.asarray(found[0])
     given = [np.asarray(v) for v in call.inputs if v is not None]
-    marked = any(((v == BATCH) | (v == UNKNOWN)).any() for v in given if v.dtype.kind in "iu") and name not in _MOVES
+    if name in ("ConstantOfShape", "Expand") and given[-1].size and given[-1].reshape(-1)[0] == BATCH:
+        # The same for every image: one row, which broadcasts.
+        call.inputs[-1] = given[-1] = np.array([1, *given[-1].reshape(-1)[1:]], np.int64)
+    marked = any(_marked(v).any() for v in given) and name not in _MOVES
     if marked and name in ("ConstantOfShape", "Expand", "Tile", "Range"):
-        raise Unsupported("its size is known at the call only", "export the model for images of a fixed size")
+        raise Unsupported("its size is known at the call only", FIX)
     if name in ("ConstantOfShape", "Expand", "Tile", "Range"):
         wanted = math.prod(int(v) for v in np.asarray(given[-1]).reshape(-1)) if name != "Range" else int(abs(given[1]))
         if abs(wanted) * max(1, given[0].size if name == "Tile" else 1) > MOST_FOLDED:
@@ -117,7 +148,7 @@ def _folded(call: Call) -> Any:
         if isinstance(value, np.ndarray)
         else value
         for key, value in call.layer.config.items()
-        if key not in ("opset", "written", "outputs", "batches")
+        if key not in ("opset", "written", "outputs", "batches", "reads")
     }
     outputs = [f"o{i}" for i in range(call.layer.config["outputs"])]
     node = helper.make_node(name, names, outputs, **attributes)
@@ -133,11 +164,43 @@ def _folded(call: Call) -> Any:
     feeds = {n: np.asarray(v) for n, v in zip(names, call.inputs, strict=True) if v is not None}
     found = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feeds)]
     # Arithmetic on sizes that are not known gives others that are not; what uses them says so.
-    return [np.full_like(value, UNKNOWN) if marked and value.dtype.kind in "iu" else value for value in found]
+    return [_remarked(name, value, given) if marked and value.dtype.kind in "iuf" else value for value in found]
 
 
-_MOVES = ("Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Reshape", "Identity", "Transpose", "Split")
+_MOVES = (
+    *(
+        "Gather",
+        "Concat",
+        "Unsqueeze",
+        "Squeeze",
+        "Slice",
+        "Cast",
+        "Reshape",
+        "Identity",
+        "Transpose",
+        "Split",
+        "Where",
+    ),
+)
 """Operators that keep marked sizes as they are."""
+_NEUTRAL = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0}
+"""Operators of two values, and the second one that leaves the first as it is."""
+
+
+def _marked(values: Array) -> Array:
+    """Where sizes are not known."""
+    return (values == BATCH) | (values == UNKNOWN) if values.dtype.kind in "iuf" else np.zeros(values.shape, bool)
+
+
+def _remarked(name: str, result: Array, given: Sequence[Array]) -> Array:
+    """Sizes computed from such as are not known."""
+    if name not in _NEUTRAL:
+        return np.full_like(result, UNKNOWN)
+    x, y = np.broadcast_arrays(*given)
+    result = np.where(_marked(x) | _marked(y), UNKNOWN, result)
+    result = np.where(y == _NEUTRAL[name], x, result)
+    return np.where(x == _NEUTRAL[name], y, result) if name in ("Mul", "Add") else result
+
 
 _UNARY: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     # Our function, and where its parameters come from: attribute and default.
@@ -168,27 +231,32 @@ _CHAINS = {"Sum": "add", "Mean": "add", "Max": "maximum", "Min": "minimum"}
 
 
 @operator(*_UNARY)
+@pointwise
 def _unary(call: Call, build: Builder) -> Tensor:
     function, parameters = _UNARY[call.layer.class_name.split(".")[1]]
     return build.activation(call.tensor(), function, *(float(call.get(name, default)) for name, default in parameters))
 
 
 @operator("Relu")
+@pointwise
 def _relu(call: Call, build: Builder) -> Tensor:
     return build.activation(call.tensor(), "relu")
 
 
 @operator("LeakyRelu")
+@pointwise
 def _leaky_relu(call: Call, build: Builder) -> Tensor:
     return build.activation(call.tensor(), "relu", float(call.get("alpha", 0.01)), math.inf, 0.0)
 
 
 @operator("ThresholdedRelu")
+@pointwise
 def _thresholded_relu(call: Call, build: Builder) -> Tensor:
     return build.activation(call.tensor(), "threshold", float(call.get("alpha", 1.0)), 0.0)
 
 
 @operator("Selu")
+@pointwise
 def _selu(call: Call, build: Builder) -> Tensor:
     alpha, gamma = (
         float(call.get("alpha", 1.67326319217681884765625)),
@@ -198,6 +266,7 @@ def _selu(call: Call, build: Builder) -> Tensor:
 
 
 @operator("Swish")
+@pointwise
 def _swish(call: Call, build: Builder) -> Tensor:
     x, alpha = call.tensor(), float(call.get("alpha", 1.0))
     if alpha == 1.0:
@@ -206,11 +275,13 @@ def _swish(call: Call, build: Builder) -> Tensor:
 
 
 @operator("Gelu")
+@pointwise
 def _gelu(call: Call, build: Builder) -> Tensor:
     return build.activation(call.tensor(), "gelu_tanh" if call.get("approximate", "none") == "tanh" else "gelu")
 
 
 @operator("Shrink")
+@pointwise
 def _shrink(call: Call, build: Builder) -> Tensor:
     bias, limit = float(call.get("bias", 0.0)), float(call.get("lambd", 0.5))
     if bias not in (0.0, limit):
@@ -219,18 +290,29 @@ def _shrink(call: Call, build: Builder) -> Tensor:
 
 
 @operator("Neg")
+@pointwise
 def _neg(call: Call, build: Builder) -> Tensor:
     return build("multiply", call.tensor(), np.full(1, -1.0))
 
 
 @operator("Clip")
-def _clip(call: Call, build: Builder) -> Tensor:
-    bounds = []
-    for index, (name, default) in enumerate((("min", -math.inf), ("max", math.inf)), 1):
+def _clip(call: Call, build: Builder) -> Tensor | Turned:
+    bounds: list[Any] = []
+    for index, name in enumerate(("min", "max"), 1):
         given = call.get(name)
-        given = call.constant(index, "bounds") if given is None else given
-        bounds.append(default if given is None else float(np.asarray(given).reshape(())))
-    return build.activation(call.tensor(), "clip", *bounds)
+        bounds.append(call.value(index) if given is None else np.asarray(given))
+    x, low, high = call.turned(), *bounds
+    if not any(isinstance(bound, Tensor | Turned) for bound in bounds):
+        values = [
+            float(default if bound is None else np.asarray(bound).reshape(()))
+            for bound, default in ((low, -math.inf), (high, math.inf))
+        ]
+        return _turn(build.activation(x.tensor, "clip", *values), x.axis)
+    y: Tensor | Turned = x
+    for function, bound in (("maximum", low), ("minimum", high)):
+        if bound is not None:
+            y = _combined(build, function, y, bound)
+    return y
 
 
 @operator("PRelu")
@@ -242,21 +324,116 @@ def _prelu(call: Call, build: Builder) -> Tensor:
     return combine(build, "prelu", x, slope)
 
 
+def _turn(tensor: Tensor, axis: int) -> Tensor | Turned:
+    return Turned(tensor, axis) if axis else tensor
+
+
+def _aligned(build: Builder, values: Sequence[Value | None]) -> tuple[list[Tensor | Array], int]:
+    """Operands that broadcast by NumPy's rule with their batches in front, and the axis of the batch in the result."""
+    turned = [Turned(v, 0) if isinstance(v, Tensor) else v for v in values]
+    ranks = [len(v.shape) if v is not None else 0 for v in turned]
+    behind = {rank - v.axis for v, rank in zip(turned, ranks, strict=True) if isinstance(v, Turned)}
+    if len(behind) > 1:
+        shapes = " and ".join(str(v.shape) for v in turned if isinstance(v, Turned))
+        raise Unsupported(f"its operands have shapes {shapes}, whose batches do not meet", "give them the same rank")
+    rank = max(ranks)
+    batch = rank - behind.pop()
+    found: list[Tensor | Array] = []
+    for value in turned:
+        if isinstance(value, Turned):
+            x, missing = value.tensor, rank - len(value.shape)
+            found.append(build.reshape(x, *(1,) * missing, *_open(x.shape[1:])) if missing else x)
+            continue
+        constant = np.asarray(value)
+        full = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
+        if full.shape[batch] != 1:
+            shape = next(v.shape for v in turned if isinstance(v, Turned))
+            raise Unsupported(f"a constant of shape {constant.shape} meets {shape}", "leave its batch out")
+        found.append(np.moveaxis(full, batch, 0) if batch else constant)
+    return found, batch
+
+
+def _open(sizes: Sequence[int | None]) -> list[int]:
+    """A shape with unknown sizes as a reshape's target."""
+    return [-1 if size is None else size for size in sizes]
+
+
+def _combined(build: Builder, function: str, *values: Value | None) -> Tensor | Turned:
+    """A function of two values, or a chain of one that does not heed their order."""
+    operands, axis = _aligned(build, values)
+    if len(operands) > 2:
+        operands.sort(key=lambda value: not isinstance(value, Tensor))
+    y = build(function, *operands[:2])
+    for x in operands[2:]:
+        y = build(function, y, x)
+    return _turn(y, axis)
+
+
 @operator(*_BINARY)
-def _binary(call: Call, build: Builder) -> Tensor:
-    return combine(build, _BINARY[call.layer.class_name.split(".")[1]], call.value(0), call.value(1))
+def _binary(call: Call, build: Builder) -> Tensor | Turned:
+    return _combined(build, _BINARY[call.layer.class_name.split(".")[1]], call.value(0), call.value(1))
 
 
 @operator(*_CHAINS)
-def _chain(call: Call, build: Builder) -> Tensor:
+def _chain(call: Call, build: Builder) -> Tensor | Turned:
     name = call.layer.class_name.split(".")[1]
-    y: Any = call.value(0)
-    for x in call.inputs[1:]:
-        y = combine(build, _CHAINS[name], y, x)
-    return build("multiply", y, np.full(1, 1 / len(call))) if name == "Mean" and len(call) > 1 else y
+    if len(call) == 1:
+        return _turn(call.turned().tensor, call.turned().axis)
+    y = _combined(build, _CHAINS[name], *call.inputs)
+    return _combined(build, "multiply", y, np.full(1, 1 / len(call))) if name == "Mean" else y
+
+
+def _not(build: Builder, x: Value) -> Tensor | Turned:
+    return _combined(build, "equal", x, np.zeros(1))
+
+
+@operator("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
+def _comparison(call: Call, build: Builder) -> Tensor | Turned:
+    """1 where it holds, else 0."""
+    name, x, y = call.layer.class_name.split(".")[1], call.value(0), call.value(1)
+    if name == "Equal":
+        return _combined(build, "equal", x, y)
+    # x <= y where y < x does not hold
+    first, second = (x, y) if name in ("Less", "GreaterOrEqual") else (y, x)
+    less = _combined(build, "less", first, second)
+    return _not(build, less) if name.endswith("OrEqual") else less
+
+
+@operator("Not", "IsNaN")
+def _negation(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.value(0)
+    assert x is not None
+    return _not(build, x if call.layer.class_name == "onnx.Not" else _combined(build, "equal", x, x))
+
+
+@operator("And", "Or", "Xor")
+def _logic(call: Call, build: Builder) -> Tensor | Turned:
+    name = call.layer.class_name.split(".")[1]
+    function = {"And": "multiply", "Or": "maximum", "Xor": "equal"}[name]
+    y = _combined(build, function, call.value(0), call.value(1))
+    return _not(build, y) if name == "Xor" else y
+
+
+@operator("Where")
+def _where(call: Call, build: Builder) -> Tensor | Turned:
+    (condition, *branches), axis = _aligned(build, call.inputs)
+    if isinstance(condition, Tensor):
+        choices: list[Any] = [condition, build("equal", condition, np.zeros(1))]
+    else:
+        choices = [condition != 0, condition == 0]
+    parts = []
+    for branch, chosen in zip(branches, choices, strict=True):
+        if isinstance(branch, Tensor) or isinstance(chosen, Tensor):
+            if isinstance(branch, Tensor) or branch.size > 1 or branch.any() or not parts:
+                parts.append(build("keep", branch, chosen))
+        else:
+            parts.append(np.where(chosen, branch, 0.0))
+    y = build("add", *parts) if len(parts) == 2 else parts[0]
+    return _turn(y, axis)
 
 
 @operator("Identity", "Dropout")
+@pointwise
 def _identity(call: Call, build: Builder) -> Tensor:
     training = call.value(2)
     if isinstance(training, np.ndarray) and training.any():
@@ -265,10 +442,14 @@ def _identity(call: Call, build: Builder) -> Tensor:
 
 
 @operator("Cast")
+@pointwise
 def _cast(call: Call, build: Builder) -> Tensor:
-    if call.get("to") not in (1, 10, 11, 16):  # float, float16, double, bfloat16
-        raise Unsupported(f"it casts to type {call.get('to')}", "keep to float types")
-    return call.tensor()
+    x, kind = call.tensor(), call.get("to")
+    if kind == 9:  # bool
+        return build("equal", build("equal", x, np.zeros(1)), np.zeros(1))
+    if kind not in (1, 10, 11, 16):  # float, float16, double, bfloat16
+        raise Unsupported(f"it casts to type {kind}", "keep to float types")
+    return x
 
 
 # Shapes ---------------------------------------------------------------------------------------------------------------
@@ -279,14 +460,16 @@ def _constant(call: Call, build: Builder) -> Array:
     raise AssertionError("a constant has no inputs")
 
 
-@operator("ConstantOfShape", "Range", "Equal", "Where", "Not", "And", "Greater", "Less", "ReduceProd", "Mod")
+@operator("ConstantOfShape", "Range", "ReduceProd", "Mod")
 def _constant_only(call: Call, build: Builder) -> Array:
     raise Unsupported("it is applied to computed tensors", "use it on constants and shapes only")
 
 
 @operator("Shape")
 def _shape(call: Call, build: Builder) -> Array:
-    sizes = [BATCH, *(UNKNOWN if size is None else size for size in call.tensor().shape[1:])]
+    x = call.turned()
+    sizes = [UNKNOWN if size is None else size for size in x.shape]
+    sizes[x.axis] = BATCH
     return np.asarray(sizes[slice(call.get("start", 0), call.get("end"))], np.int64)
 
 
@@ -301,7 +484,7 @@ def _sizes(values: Sequence[int] | Array | None, what: str) -> list[int]:
         raise Unsupported(f"its {what} is absent", "export the model again")
     found = [int(v) for v in np.asarray(values).reshape(-1)]
     if UNKNOWN in found:
-        raise Unsupported(f"its {what} depends on sizes that are known at the call only", "export it with fixed sizes")
+        raise Unsupported(f"its {what} depends on sizes that are known at the call only", FIX)
     return found
 
 
@@ -309,138 +492,221 @@ def _is_batch(call: Call, size: int) -> bool:
     return size == BATCH or size in call.get("batches", ())
 
 
+def _inner(x: Turned, axis: int, what: str = "it works") -> int:
+    """Where an axis of the model, which may be counted from the end, is in the tensor that has its batch in front."""
+    rank = len(x.shape)
+    if not -rank <= axis < rank:
+        raise Unsupported(f"{what} along axis {axis} of a tensor of rank {rank}", "give an axis that is there")
+    if axis % rank == x.axis:
+        raise Unsupported(f"{what} along the batch", "use another axis; each image is computed alone")
+    return axis % rank + (axis % rank < x.axis)
+
+
+def _without(x: Turned, axes: Sequence[int], build: Builder) -> Tensor | Turned:
+    """The tensor without some of the model's axes, which are of size 1."""
+    gone = {_inner(x, axis, "it squeezes") for axis in axes}
+    left = [size for axis, size in enumerate(x.tensor.shape) if axis and axis not in gone]
+    return _turn(build.reshape(x.tensor, *_open(left)), x.axis - sum(axis <= x.axis for axis in gone))
+
+
 @operator("Reshape")
-def _reshape(call: Call, build: Builder) -> Tensor:
-    x = call.tensor()
-    target = _sizes(call.constant(1, "target"), "target")
+def _reshape(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.turned()
+    given = call.constant(1, "target")
+    if given is None:
+        raise Unsupported("its target is absent", "export the model again")
+    target = [int(size) for size in given.reshape(-1)]
     if not call.get("allowzero", 0):
-        target = [
-            (x.shape[i] or -1 if i else BATCH) if size == 0 and i < len(x.shape) else size
-            for i, size in enumerate(target)
-        ]
-    each = math.prod(size or 1 for size in x.shape[1:]) if known(x.shape) else None
-    rest = target[1:]
-    keeps = target and (_is_batch(call, target[0]) or (target[0] == -1 and (each is None or math.prod(rest) == each)))
-    if not keeps or BATCH in rest:
-        raise Unsupported(f"its target {target} mixes images", "keep the batch in front")
+        for index, size in enumerate(target):
+            if size == 0 and index < len(x.shape):
+                target[index] = BATCH if index == x.axis else UNKNOWN if x.shape[index] is None else x.shape[index]  # type: ignore[assignment]
+    kept = [BATCH if axis == x.axis else UNKNOWN if size is None else size for axis, size in enumerate(x.shape)]
+    if target == kept:
+        return _turn(x.tensor, x.axis)
+    if target.count(UNKNOWN) == 1 and -1 not in target:
+        target[target.index(UNKNOWN)] = -1  # the others tell which it is
+    target = _sizes(target, "target")
+    axis = _batch_of(call, x, target)
+    if axis is None or target.count(BATCH) > 1:
+        raise Unsupported(f"its target {_readable(target)} mixes images", "keep each image's values together")
+    rest = target[:axis] + target[axis + 1 :]
     if rest.count(-1) > 1 or not rest:
-        raise Unsupported(f"its target is {target}", "leave one size open at most")
-    return build.reshape(x, *rest)
+        raise Unsupported(f"its target is {_readable(target)}", "leave one size open at most")
+    return _turn(build.reshape(x.tensor, *rest), axis)
+
+
+def _readable(sizes: Sequence[int]) -> str:
+    names = {BATCH: "batch", UNKNOWN: "?"}
+    return f"[{', '.join(names.get(size, str(size)) for size in sizes)}]"
+
+
+def _product(sizes: Sequence[int | None]) -> int | None:
+    """None where a size is not known."""
+    return None if any(size is None or size < 0 for size in sizes) else math.prod(size or 0 for size in sizes)
+
+
+def _batch_of(call: Call, x: Turned, target: Sequence[int]) -> int | None:
+    """Which size of a reshape's target is the batch: as much must lie before it as before, and as much behind."""
+    before, behind = _product(x.shape[: x.axis]), _product(x.shape[x.axis + 1 :])
+
+    def fits(index: int) -> bool:
+        first, last = _product(target[:index]), _product(target[index + 1 :])
+        if first is not None and first == before:
+            return last is None or behind is None or last == behind
+        return last is not None and last == behind and None in (first, before)
+
+    marked = [index for index, size in enumerate(target) if size == BATCH]
+    likely = marked or [index for index, size in enumerate(target) if size == -1 or _is_batch(call, size)]
+    return next((index for index in likely if fits(index)), None)
 
 
 @operator("Flatten")
-def _flatten(call: Call, build: Builder) -> Tensor:
-    axis = int(call.get("axis", 1))
-    if axis not in (1, 1 - len(call.tensor().shape)):
+def _flatten(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.turned()
+    axis = int(call.get("axis", 1)) % len(x.shape)
+    before, behind = _product(x.shape[: x.axis]), _product(x.shape[x.axis + 1 : axis])
+    if axis <= x.axis or before != 1 or behind != 1:
         raise Unsupported(f"it flattens at axis {axis}, which mixes images", "flatten at axis 1")
-    return build.reshape(call.tensor(), -1)
+    return build.reshape(x.tensor, -1)
 
 
 @operator("Squeeze")
-def _squeeze(call: Call, build: Builder) -> Tensor:
-    x, axes = call.tensor(), call.numbers("axes", 1)
+def _squeeze(call: Call, build: Builder) -> Tensor | Turned:
+    x, axes = call.turned(), call.numbers("axes", 1)
     if axes is None:
-        axes = [axis for axis, size in enumerate(x.shape) if axis and size == 1]
-    gone = {axis_of(axis, len(x.shape), "it squeezes") for axis in axes}
-    return build.reshape(
-        x, *(-1 if size is None else size for axis, size in enumerate(x.shape) if axis and axis not in gone)
-    )
+        axes = [axis for axis, size in enumerate(x.shape) if axis != x.axis and size == 1]
+    return _without(x, axes, build)
 
 
 @operator("Unsqueeze")
-def _unsqueeze(call: Call, build: Builder) -> Tensor:
-    x, axes = call.tensor(), call.numbers("axes", 1) or []
+def _unsqueeze(call: Call, build: Builder) -> Tensor | Turned:
+    x, axes = call.turned(), call.numbers("axes", 1) or []
     rank = len(x.shape) + len(axes)
-    sizes = [-1 if size is None else size for size in x.shape[1:]]
-    for axis in sorted(axis_of(axis, rank, "it adds an axis") for axis in axes):
-        sizes.insert(axis - 1, 1)
-    return build.reshape(x, *sizes)
+    if any(not -rank <= axis < rank for axis in axes) or len({axis % rank for axis in axes}) != len(axes):
+        raise Unsupported(f"it adds the axes {axes} to a tensor of shape {x.shape}", "add axes that are not there")
+    new = {axis % rank for axis in axes}
+    old = [axis for axis in range(rank) if axis not in new]
+    sizes = dict(zip(old, x.shape, strict=True))
+    batch = old[x.axis]
+    return _turn(build.reshape(x.tensor, *_open([sizes.get(axis, 1) for axis in range(rank) if axis != batch])), batch)
 
 
 @operator("Transpose")
-def _transpose(call: Call, build: Builder) -> Tensor:
-    x = call.tensor()
+def _transpose(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.turned()
     order = [int(axis) for axis in call.get("perm", list(reversed(range(len(x.shape)))))]
-    if order[0] != 0:
-        raise Unsupported(f"it moves the batch: {order}", "keep axis 0 first")
-    return build.transpose(x, *order[1:])
+    if sorted(order) != list(range(len(x.shape))):
+        raise Unsupported(f"it orders the axes {order} of a tensor of rank {len(x.shape)}", "name each axis once")
+    return _turn(build.transpose(x.tensor, *(_inner(x, axis) for axis in order if axis != x.axis)), order.index(x.axis))
 
 
 @operator("Concat")
-def _concat(call: Call, build: Builder) -> Tensor:
-    xs = [call.tensor(index) for index in range(len(call))]
-    return build("concatenate", *xs, axis=axis_of(int(call.get("axis", 1)), len(xs[0].shape), "it joins"))
+def _concat(call: Call, build: Builder) -> Tensor | Turned:
+    first = next(value for value in call.inputs if isinstance(value, Tensor | Turned))
+    first = first if isinstance(first, Turned) else Turned(first, 0)
+    axis = _inner(first, int(call.get("axis", 1)), "it joins")
+    xs = []
+    for index, value in enumerate(call.inputs):
+        if isinstance(value, np.ndarray):
+            if value.size:
+                xs.append(_for_each_image(build, value, first))
+        elif call.turned(index).axis != first.axis:
+            raise Unsupported("its inputs have their batches at different axes", "keep the batch in front")
+        else:
+            xs.append(call.turned(index).tensor)
+    return _turn(build("concatenate", *xs, axis=axis), first.axis)
+
+
+def _for_each_image(build: Builder, constant: Array, like: Turned) -> Tensor:
+    """A constant as a tensor: added to a zero of each image, which is what surrounds a padded value."""
+    if constant.ndim != len(like.shape) or constant.shape[like.axis] != 1:
+        raise Unsupported(f"it joins a constant of shape {constant.shape} to {like.shape}", "leave its batch out")
+    one = build.slice(build.reshape(like.tensor, -1), 1, 0, 1)
+    zero = build.slice(build.pad(one, [(0, 1)]), 1, 1, 2)
+    values = np.moveaxis(constant, like.axis, 0)
+    return build("add", build.reshape(zero, *(1,) * (constant.ndim - 1)), values)
 
 
 @operator("Slice")
-def _slice(call: Call, build: Builder) -> Tensor:
-    x = call.tensor()
+def _slice(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.turned()
     starts, stops = call.numbers("starts", 1), call.numbers("ends", 2)
     if starts is None or stops is None:
         raise Unsupported("its bounds are absent", "export the model again")
     axes = call.numbers("axes", 3) or list(range(len(starts)))
     steps = call.numbers("steps", 4) or [1] * len(starts)
+    y = x.tensor
     for start, stop, axis, step in zip(_sizes(starts, "start"), _sizes(stops, "end"), axes, steps, strict=True):
-        whole = step == 1 and start == 0 and (stop >= LIMIT or (axis % len(x.shape) == 0 and _is_batch(call, stop)))
+        is_batch = axis % len(x.shape) == x.axis
+        long = MOST_IMAGES if is_batch else LIMIT
+        whole = step == 1 and start == 0 and (stop >= long or (is_batch and _is_batch(call, stop)))
         if whole:
             continue
-        at = axis_of(axis, len(x.shape), "it takes a part")
+        at = _inner(x, axis, "it takes a part")
         backwards = step < 0 and stop <= -LIMIT
         stop = LIMIT if backwards or stop >= LIMIT else max(stop, -LIMIT)
-        x = build.slice(x, at, max(-LIMIT, min(start, LIMIT)), stop, step)
-    return x
+        y = build.slice(y, at, max(-LIMIT, min(start, LIMIT)), stop, step)
+    return _turn(y, x.axis)
 
 
 @operator("Gather")
-def _gather(call: Call, build: Builder) -> Tensor:
-    x, indices = call.tensor(), call.constant(1, "indices")
+def _gather(call: Call, build: Builder) -> Tensor | Turned:
+    if isinstance(call.value(0), np.ndarray):
+        raise Unsupported("it looks computed indices up in a table", "do it before the model, in Python")
+    x, indices = call.turned(), call.constant(1, "indices")
     assert indices is not None
-    axis = axis_of(int(call.get("axis", 0)), len(x.shape), "it gathers")
+    at = int(call.get("axis", 0)) % len(x.shape)
+    axis = _inner(x, at, "it gathers")
     if indices.ndim > 1 or indices.size > 1024:
         raise Unsupported(f"it gathers by indices of shape {indices.shape}", "gather by one index or a short list")
-    parts = [build.slice(x, axis, int(i), int(i) + 1 if i != -1 else LIMIT) for i in indices.reshape(-1)]
-    y = parts[0] if len(parts) == 1 else build("concatenate", *parts, axis=axis)
-    if indices.ndim:
-        return y
-    return build.reshape(y, *(-1 if size is None else size for a, size in enumerate(y.shape) if a and a != axis))
+    parts = [build.slice(x.tensor, axis, int(i), int(i) + 1 if i != -1 else LIMIT) for i in indices.reshape(-1)]
+    y = _turn(parts[0] if len(parts) == 1 else build("concatenate", *parts, axis=axis), x.axis)
+    return y if indices.ndim else _without(y if isinstance(y, Turned) else Turned(y, 0), [at], build)
 
 
 @operator("Split")
-def _split(call: Call, build: Builder) -> list[Tensor]:
-    x = call.tensor()
-    axis = axis_of(int(call.get("axis", 0)), len(x.shape), "it splits")
-    size, count = x.shape[axis], int(call.get("outputs"))
+def _split(call: Call, build: Builder) -> list[Tensor | Turned]:
+    x = call.turned()
+    axis = _inner(x, int(call.get("axis", 0)), "it splits")
+    size, count = x.tensor.shape[axis], int(call.get("outputs"))
     if size is None:
-        raise Unsupported(f"it splits an axis of unknown size, of {x.shape}", "give the input that size")
+        raise Unsupported(f"it splits an axis of unknown size, of {x.shape}", FIX)
     parts = call.numbers("split", 1)
     if parts is None:
         each = -(-size // count)
         parts = [min(each, size - each * i) for i in range(count)]
     bounds = [0, *itertools.accumulate(parts)]
-    return [build.slice(x, axis, a, b) for a, b in itertools.pairwise(bounds)]
+    return [_turn(build.slice(x.tensor, axis, a, b), x.axis) for a, b in itertools.pairwise(bounds)]
 
 
 @operator("Expand")
-def _expand(call: Call, build: Builder) -> Tensor:
-    x, target = call.tensor(), _sizes(call.constant(1, "shape"), "shape")
-    if len(target) > len(x.shape) or (
-        len(target) == len(x.shape) and not (_is_batch(call, target[0]) or target[0] == 1)
-    ):
-        raise Unsupported(f"it expands {x.shape} to {target}", "keep the rank and the batch")
-    trailing = target[-(len(x.shape) - 1) :]
-    return build("multiply", x, np.ones([max(1, size) for size in trailing]))
+def _expand(call: Call, build: Builder) -> Tensor | Turned:
+    x, given = call.turned(), call.constant(1, "shape")
+    target = [int(size) for size in np.asarray(given).reshape(-1)]
+    behind = len(x.shape) - x.axis  # axes from the batch on
+    if len(target) < behind:
+        target = [1] * (behind - len(target)) + target
+    batch = len(target) - behind
+    if not (_is_batch(call, target[batch]) or target[batch] == 1):
+        raise Unsupported(f"it expands {x.shape} to {_readable(target)}", "keep the batch")
+    target[batch] = 1
+    for index, size in enumerate(reversed(x.shape), 1):  # to a size that is unknown, where it is the tensor's own
+        if index <= len(target) and target[-index] == UNKNOWN and size is None:
+            target[-index] = 1
+    return _combined(build, "multiply", x, np.ones([max(1, size) for size in _sizes(target, "shape")]))
 
 
 @operator("Tile")
-def _tile(call: Call, build: Builder) -> Tensor:
-    x = call.tensor()
+def _tile(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.turned()
     repeats = call.numbers("repeats", 1) or []
-    if len(repeats) != len(x.shape) or repeats[0] != 1 or max(repeats) > 1024:
-        raise Unsupported(f"it repeats {repeats}", "repeat axes after the batch")
+    if len(repeats) != len(x.shape) or repeats[x.axis] != 1 or max(repeats) > 1024:
+        raise Unsupported(f"it repeats {_readable(repeats)}", "repeat axes after the batch")
+    y = x.tensor
     for axis, count in enumerate(repeats):
         if count > 1:
-            x = build("concatenate", *[x] * count, axis=axis)
-    return x
+            y = build("concatenate", *[y] * count, axis=_inner(x, axis))
+    return _turn(y, x.axis)
 
 
 # Channels first and last ----------------------------------------------------------------------------------------------
@@ -619,33 +885,33 @@ def _global_pool(call: Call, build: Builder) -> Tensor:
 _REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min"}
 
 
-def _reduced(call: Call, build: Builder, x: Tensor, kind: str) -> Tensor:
+def _reduced(call: Call, build: Builder, x: Turned, kind: str) -> Tensor | Turned:
     axes = call.numbers("axes", 1)
     if not axes:
         if call.get("noop_with_empty_axes", 0):
-            return x
+            return _turn(x.tensor, x.axis)
         raise Unsupported("it works along all axes, the batch too", "name the axes")
-    chosen = [axis_of(axis, len(x.shape)) for axis in axes]
-    return build.reduce(x, kind, chosen, bool(call.get("keepdims", 1)))
+    chosen = [_inner(x, axis) for axis in axes]
+    keep = bool(call.get("keepdims", 1))
+    gone = 0 if keep else sum(axis <= x.axis for axis in set(chosen))
+    return _turn(build.reduce(x.tensor, kind, chosen, keep), x.axis - gone)
 
 
 @operator(*_REDUCTIONS)
-def _reduce(call: Call, build: Builder) -> Tensor:
-    return _reduced(call, build, call.tensor(), _REDUCTIONS[call.layer.class_name.split(".")[1]])
+def _reduce(call: Call, build: Builder) -> Tensor | Turned:
+    return _reduced(call, build, call.turned(), _REDUCTIONS[call.layer.class_name.split(".")[1]])
 
 
 @operator("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
-def _reduce_norm(call: Call, build: Builder) -> Tensor:
-    name = call.layer.class_name.split(".")[1]
-    x = call.tensor()
+def _reduce_norm(call: Call, build: Builder) -> Tensor | Turned:
+    name, x = call.layer.class_name.split(".")[1], call.turned()
     if name != "ReduceLogSum":
-        x = build.activation(x, "abs" if name == "ReduceL1" else "square")
+        x = Turned(build.activation(x.tensor, "abs" if name == "ReduceL1" else "square"), x.axis)
     y = _reduced(call, build, x, "sum")
-    return (
-        build.activation(y, {"ReduceL2": "sqrt", "ReduceLogSum": "log"}[name])
-        if name in ("ReduceL2", "ReduceLogSum")
-        else y
-    )
+    if name not in ("ReduceL2", "ReduceLogSum"):
+        return y
+    whole = y if isinstance(y, Turned) else Turned(y, 0)
+    return _turn(build.activation(whole.tensor, {"ReduceL2": "sqrt", "ReduceLogSum": "log"}[name]), whole.axis)
 
 
 # Normalisation --------------------------------------------------------------------------------------------------------
@@ -675,11 +941,14 @@ def _group_normalization(call: Call, build: Builder) -> Tensor:
 
 
 @operator("LayerNormalization")
-def _layer_normalization(call: Call, build: Builder) -> Tensor:
-    x, gamma, beta = call.tensor(), call.constant(1, "scales"), call.constant(2, "offsets")
+def _layer_normalization(call: Call, build: Builder) -> Tensor | Turned:
+    whole, gamma, beta = call.turned(), call.constant(1, "scales"), call.constant(2, "offsets")
     if int(call.get("outputs")) > 1:
         raise Unsupported("its mean or deviation is an output", "export the model without it")
-    axis = axis_of(int(call.get("axis", -1)), len(x.shape), "it normalises")
+    x = whole.tensor
+    axis = _inner(whole, int(call.get("axis", -1)), "it normalises")
+    if axis <= whole.axis:
+        raise Unsupported("it normalises the batch", "normalise axes behind it; each image is computed alone")
     sizes = x.shape[axis:]
     if None in sizes or gamma is None:
         raise Unsupported(f"it normalises axes of unknown size, of {x.shape}", "export the model with fixed sizes")
@@ -690,7 +959,7 @@ def _layer_normalization(call: Call, build: Builder) -> Tensor:
     ]
     flat = build.reshape(x, *(-1 if size is None else size for size in x.shape[1:axis]), count)
     y = build("layer_normalization", flat, *vectors, epsilon=float(call.get("epsilon", 1e-5)))
-    return build.reshape(y, *(-1 if size is None else size for size in x.shape[1:]))
+    return _turn(build.reshape(y, *_open(x.shape[1:])), whole.axis)
 
 
 @operator("LRN")
@@ -722,18 +991,20 @@ def _mean_variance(call: Call, build: Builder) -> Tensor:
 
 
 @operator("Softmax", "LogSoftmax")
-def _softmax(call: Call, build: Builder) -> Tensor:
-    x = call.tensor()
+def _softmax(call: Call, build: Builder) -> Tensor | Turned:
+    x = call.turned()
     name = "softmax" if call.layer.class_name == "onnx.Softmax" else "log_softmax"
     rank = len(x.shape)
-    axis = axis_of(int(call.get("axis", -1 if call.opset >= 13 else 1)), rank, "it works")
+    given = int(call.get("axis", -1 if call.opset >= 13 else 1))
+    axis = _inner(x, given)
     if call.opset >= 13 or axis == rank - 1:
-        return Function(name, axis=axis).apply(build, x)
+        return _turn(Function(name, axis=axis).apply(build, x.tensor), x.axis)
     # Until opset 12 all axes from this one on count as one.
-    if not known(x.shape):
-        raise Unsupported("a size of its input is unknown", "export the model with a fixed size")
-    flat = build.reshape(x, *(size or 1 for size in x.shape[1:axis]), -1)
-    return build.reshape(Function(name, axis=axis).apply(build, flat), *(size or 1 for size in x.shape[1:]))
+    y = call.tensor()
+    if not known(y.shape):
+        raise Unsupported("a size of its input is unknown", FIX)
+    flat = build.reshape(y, *(size or 1 for size in y.shape[1:axis]), -1)
+    return build.reshape(Function(name, axis=axis).apply(build, flat), *(size or 1 for size in y.shape[1:]))
 
 
 # Products, frames, sizes ----------------------------------------------------------------------------------------------
@@ -755,22 +1026,27 @@ def _gemm(call: Call, build: Builder) -> Tensor:
 
 
 @operator("MatMul")
-def _matmul(call: Call, build: Builder) -> Tensor:
-    x, y = call.value(0), call.value(1)
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return build("matmul", x, y)
-    if isinstance(x, Tensor) and isinstance(y, np.ndarray) and y.ndim == 2:
-        return build("dense", x, y)
-    if isinstance(y, Tensor) and isinstance(x, np.ndarray) and x.ndim == 2 and len(y.shape) >= 3:
-        swap = (*range(1, len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2)
-        return build.transpose(build("dense", build.transpose(y, *swap), x.T), *swap)
+def _matmul(call: Call, build: Builder) -> Tensor | Turned:
+    x, y = (Turned(v, 0) if isinstance(v, Tensor) else v for v in call.inputs)
+    if isinstance(x, Turned) and isinstance(y, Turned):
+        (a, b), axis = _aligned(build, (x, y))
+        if axis >= max(len(x.shape), len(y.shape)) - 2:
+            raise Unsupported("it multiplies along the batch", "keep the batch in front")
+        return _turn(build("matmul", a, b), axis)
+    if isinstance(x, Turned) and isinstance(y, np.ndarray) and y.ndim == 2 and x.axis < len(x.shape) - 1:
+        return _turn(build("dense", x.tensor, y), x.axis)
+    if isinstance(y, Turned) and isinstance(x, np.ndarray) and x.ndim == 2 and y.axis < len(y.shape) - 2:
+        rank = len(y.shape)
+        swap = (*range(1, rank - 2), rank - 1, rank - 2)
+        product = build("dense", build.transpose(y.tensor, *swap), x.T)
+        return _turn(build.transpose(product, *swap), y.axis)
     raise Unsupported("it multiplies by a constant that is no matrix", "use a matrix")
 
 
 @operator("Pad")
-def _pad(call: Call, build: Builder) -> Tensor:
-    x = call.tensor()
-    rank = len(x.shape)
+def _pad(call: Call, build: Builder) -> Tensor | Turned:
+    whole = call.turned()
+    x, rank = whole.tensor, len(whole.shape)
     pads = _sizes(call.numbers("pads", 1), "pads")
     axes = [a % rank for a in call.numbers("axes", 3) or range(rank)]
     mode = str(call.get("mode", "constant"))
@@ -779,9 +1055,9 @@ def _pad(call: Call, build: Builder) -> Tensor:
     value = 0.0 if given is None else float(np.asarray(given).reshape(-1)[0])
     frame = [(0, 0)] * rank
     for index, axis in enumerate(axes):
-        frame[axis] = (pads[index], pads[len(axes) + index])
-    if any(frame[0]):
-        raise Unsupported("it pads the batch", "pad the other axes only")
+        pair = (pads[index], pads[len(axes) + index])
+        if any(pair):
+            frame[_inner(whole, axis, "it pads")] = pair
     if mode not in ("constant", "reflect", "edge"):
         raise Unsupported(f"it pads by {mode!r}", "use constant, reflect or edge")
     for axis, (before, after) in enumerate(frame):
@@ -789,9 +1065,9 @@ def _pad(call: Call, build: Builder) -> Tensor:
             x = build.slice(x, axis, max(0, -before), min(0, after) or LIMIT)
             frame[axis] = (max(0, before), max(0, after))
     if not any(map(any, frame)):
-        return x
-    if rank < 3:
-        return build.pad(x, frame[1:], mode, value)
+        return _turn(x, whole.axis)
+    if rank < 3 or whole.axis:
+        return _turn(build.pad(x, frame[1:], mode, value), whole.axis)
     return _first(build, build.pad(_last(build, x), [*frame[2:], frame[1]], mode, value))
 
 
@@ -866,6 +1142,8 @@ def _scales(call: Call, rank: int, upsample: bool) -> tuple[list[float], list[in
     axes = [axis % rank for axis in call.get("axes", range(rank))]
     scales = [1.0] * rank
     if factors is not None and factors.size:
+        if (factors == UNKNOWN).any():
+            raise Unsupported("its scales depend on sizes that are known at the call only", FIX)
         for axis, factor in zip(axes, factors.reshape(-1), strict=True):
             scales[axis] = float(factor)
         return scales, None

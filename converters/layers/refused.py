@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from edgecnn.converters.layers.registry import LAYERS
 
@@ -51,11 +53,43 @@ REFUSED: dict[str, tuple[str, str]] = {
 }
 """Class name -> (reason, hint)."""
 
+_INT8 = ("computes with 8-bit integers", "convert the model as it was before it was quantised")
+_FLOW = (
+    "chooses at run time what is computed",
+    "export the model so that it is decided beforehand (fixed sizes, inference mode)",
+)
+_CHOICE = ("gives what depends on values: places, or a number of results", "do it after the model, in Python")
+_FOURIER = ("computes Fourier transforms", "compute the spectrogram before the model, in Python")
 
-def reason_to_refuse(class_name: str) -> tuple[str, str]:
-    """Why a class is not converted, and what to do."""
+ONNX_REFUSED: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _RECURRENT),
+    **dict.fromkeys(("Attention", "MultiHeadAttention"), _ATTENTION),
+    **dict.fromkeys(("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear"), _INT8),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QLinearAdd"), _INT8),
+    **dict.fromkeys(("QLinearGlobalAveragePool", "QLinearConcat", "QLinearMul", "QLinearSigmoid", "QGemm"), _INT8),
+    **dict.fromkeys(("DynamicQuantizeMatMul", "QLinearLeakyRelu", "QLinearAveragePool", "QLinearSoftmax"), _INT8),
+    **dict.fromkeys(("If", "Loop", "Scan", "SequenceMap"), _FLOW),
+    **dict.fromkeys(("NonMaxSuppression", "TopK", "NonZero", "Unique", "Compress", "RoiAlign", "MaxRoiPool"), _CHOICE),
+    **dict.fromkeys(("GatherND", "GatherElements", "ScatterND", "ScatterElements", "OneHot"), _CHOICE),
+    **dict.fromkeys(("STFT", "DFT", "MelWeightMatrix"), _FOURIER),
+    "Input": ("is a single number, or of unknown rank", "make it a constant of the model"),
+}
+"""The same for operators of ONNX, of any domain."""
+
+
+def reason_to_refuse(class_name: str, config: Mapping[str, Any] | None = None) -> tuple[str, str]:
+    """Why a class is not converted, and what to do.
+
+    Args:
+        config: the layer's; an ONNX operator's names the tensors that it reads.
+    """
     if class_name in REFUSED:
         return REFUSED[class_name]
+    if class_name.startswith("onnx.") and (name := class_name.split(".")[-1]) in ONNX_REFUSED:
+        reason, hint = ONNX_REFUSED[name]
+        names = [repr(tensor) for tensor in (config or {}).get("reads", ()) if tensor]
+        cut = f" (onnx.utils.extract_model ends a model at the tensors that this one reads: {', '.join(names)})"
+        return reason, hint + (cut if (reason, hint) == _CHOICE and names else "")
     if class_name.startswith(("ops.", "tf.", "onnx.", "tflite.")):
         source, name = class_name.split(".", 1)
         kind = {"ops": "keras.ops", "tf": "TensorFlow", "onnx": "ONNX", "tflite": "LiteRT"}[source]

@@ -36,6 +36,25 @@ class Unsupported(Exception):
 
 
 @dataclass(frozen=True)
+class Turned:
+    """A tensor whose batch the source has at another axis than the first; here it stays in front.
+
+    Attributes:
+        tensor: the values, the batch first, the other axes in the source's order.
+        axis: where the source has the batch.
+    """
+
+    tensor: Tensor
+    axis: int
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape in the source's order; the batch is None."""
+        rest = list(self.tensor.shape[1:])
+        return (*rest[: self.axis], None, *rest[self.axis :])
+
+
+@dataclass(frozen=True)
 class Layer:
     """One call of a layer of the source model, as its function sees it.
 

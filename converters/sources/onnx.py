@@ -84,7 +84,7 @@ class _Reader:
         inputs: list[tuple[str, TensorReference]] = []
         for value in graph.input:
             if value.name not in self.found:
-                layers.append(input_layer(value.name, self._shape(value)))
+                layers.append(self._input(value))
                 inputs.append((value.name, TensorReference(value.name)))
                 self.found[value.name] = inputs[-1][1]
         if not inputs:
@@ -111,17 +111,16 @@ class _Reader:
             f"ONNX opset {self.opset}" + (f", {self.proto.producer_name}" if self.proto.producer_name else ""),
         )
 
-    def _shape(self, value: Any) -> list[int | None]:
-        """An input's shape; its first size is the batch, whatever the file says."""
+    def _input(self, value: Any) -> LayerDescription:
+        """An input; its first size is the batch, whatever the file says."""
         kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
-            raise ConversionError(f"{self.name}: input {value.name!r} is no tensor of a known rank")
+        known = value.type.HasField("tensor_type") and kind.HasField("shape")
         sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim]
-        if not sizes:
-            raise ConversionError(f"{self.name}: input {value.name!r} is a single number; wanted the batch in front")
+        if not known or not sizes:  # refused by name, with whatever else is
+            return LayerDescription(value.name, "onnx.Input", {}, (Call(),), weights_of_nothing(value.name))
         if sizes[0] is not None:
             self.batches.add(sizes[0])
-        return [None, *sizes[1:]]
+        return input_layer(value.name, [None, *sizes[1:]])
 
     def _layer(self, node: Any, taken: set[str]) -> LayerDescription:
         """One operator. It is called like its node, or like its first output."""
@@ -143,6 +142,7 @@ class _Reader:
             "opset": self.opset,
             "written": self.written,
             "outputs": len(node.output),
+            "reads": tuple(node.input),
             "batches": tuple(self.batches),
         }
         domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."

@@ -407,7 +407,7 @@ def _dense_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]
 
 def _matmul(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     x, y = _rank(inputs[0], 3, 8), _rank(inputs[1], 3, 8, "y")
-    if len(x) != len(y) or x[:-2] != y[:-2] or x[-1] != y[-2] or x[-1] is None:
+    if len(x) != len(y) or x[:-2] != y[:-2] or x[-1] != y[-2]:
         raise GraphError(f"matrices of shapes {x} and {y} cannot be multiplied")
     return [(*x[:-1], y[-1])]
 

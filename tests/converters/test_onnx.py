@@ -88,7 +88,12 @@ def answers(model: Any, inputs: Sequence[np.ndarray], folder: Path) -> list[np.n
     loaded = edgecnn.load(to_graph(path))
     assert len(loaded.inputs) == len(inputs)
     got = loaded(*inputs)
-    return list(got) if isinstance(got, list) else [got]
+    # Ours have the batch in front; where the model has it, the file tells.
+    axes = loaded.metadata.get("batch_axes", {})
+    return [
+        np.moveaxis(y, 0, axes.get(spec.name, 0))
+        for y, spec in zip(got if isinstance(got, list) else [got], loaded.outputs, strict=True)
+    ]
 
 
 def run_case(model: Any, inputs: Sequence[Any], outputs: Sequence[Any], folder: Path, rtol: float, atol: float) -> str:
