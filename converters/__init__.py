@@ -155,7 +155,7 @@ def _encoded(graph: Graph, weights: str) -> Graph:
 
 def _warnings(graph: Graph, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     found = [
-        f"weights {name!r} hold NaN or infinity; so will the answers"
+        f"weights {name!r} hold NaN or infinity; so may the answers"
         for name, constant in graph.constants.items()
         if not np.isfinite(constant.array).all()
     ]

@@ -2,6 +2,7 @@
 
 from edgecnn.converters.layers import (
     activation,
+    choosing,
     convolution,
     core,
     dense,
@@ -28,6 +29,7 @@ __all__ = [
     "Unsupported",
     "activation",
     "check_configuration",
+    "choosing",
     "convolution",
     "core",
     "dense",

@@ -226,7 +226,8 @@ def convert_cast(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tens
     return tensor(layer)
 
 
-def _axes(layer: Layer, x: Tensor, position: int | None = 1) -> list[int]:
+def axes_of(layer: Layer, x: Tensor, position: int | None = 1) -> list[int]:
+    """The axes that a function names."""
     value = given(layer, position, "axis", "axes", default=None)
     if value is None:
         raise Unsupported("it works along all axes, the batch too", "name the axes: axis=[1, 2, 3]")
@@ -240,7 +241,7 @@ def convert_reduction(layer: Layer, build: Builder, inputs: Sequence[Tensor]) ->
     if given(layer, None, "initial", "weights", default=None) is not None:
         raise Unsupported("it has an initial value or weights", "leave them out")
     keepdims = bool(given(layer, 2, "keepdims", default=False))
-    return build.reduce(x, _find(_REDUCTIONS, layer.class_name), _axes(layer, x), keepdims)
+    return build.reduce(x, _find(_REDUCTIONS, layer.class_name), axes_of(layer, x), keepdims)
 
 
 def _variance(build: Builder, x: Tensor, axes: Sequence[int], keepdims: bool) -> Tensor:
@@ -252,7 +253,7 @@ def _variance(build: Builder, x: Tensor, axes: Sequence[int], keepdims: bool) ->
 def convert_variance(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Variance and standard deviation along axes."""
     x = tensor(layer, 0, "input_tensor")
-    y = _variance(build, x, _axes(layer, x), bool(given(layer, 2, "keepdims", default=False)))
+    y = _variance(build, x, axes_of(layer, x), bool(given(layer, 2, "keepdims", default=False)))
     return build.activation(y, "sqrt") if layer.class_name.lower().endswith("std") else y
 
 
@@ -260,7 +261,7 @@ def convert_variance(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> 
 def convert_moments(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Output:
     """Mean and variance along axes."""
     x, keepdims = tensor(layer), bool(given(layer, None, "keepdims", default=False))
-    axes = _axes(layer, x)
+    axes = axes_of(layer, x)
     return [build.reduce(x, "mean", axes, keepdims), _variance(build, x, axes, keepdims)]
 
 
@@ -323,7 +324,7 @@ def convert_squeeze(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> T
     x = tensor(layer)
     if given(layer, 1, "axis", default=None) is None:
         return _without_axes(build, x, [axis for axis, size in enumerate(x.shape) if axis and size == 1])
-    return _without_axes(build, x, _axes(layer, x))
+    return _without_axes(build, x, axes_of(layer, x))
 
 
 @layer("ops.Reshape", "tf.reshape")
@@ -461,7 +462,7 @@ def convert_pad(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tenso
 def convert_flip(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Axes backwards."""
     x = tensor(layer)
-    for axis in _axes(layer, x):
+    for axis in axes_of(layer, x):
         x = build.slice(x, axis, LIMIT, LIMIT, -1)
     return x
 
@@ -483,7 +484,7 @@ def convert_tile(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tens
 def convert_repeat(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Each value several times along an axis."""
     x, count = tensor(layer), given(layer, 1, "repeats")
-    (axis,) = _axes(layer, x, 2)
+    (axis,) = axes_of(layer, x, 2)
     if not isinstance(count, int):
         raise Unsupported(f"it repeats {count!r} times", "give one number")
     sizes = _static(x)
@@ -584,7 +585,7 @@ def convert_normalize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) ->
     x = tensor(layer)
     if given(layer, None, "order", default=2) != 2:
         raise Unsupported("its norm is not the Euclidean one", "use order=2")
-    return unit(build, x, _axes(layer, x))
+    return unit(build, x, axes_of(layer, x))
 
 
 @layer("ops.Resize", "tf.image.resize")

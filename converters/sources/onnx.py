@@ -66,6 +66,13 @@ def _modern(model: Any, name: str) -> Any:
         ) from error
 
 
+def _kinds(attribute: Any, depth: int = 8) -> set[str]:
+    """The operators in an attribute's graph, and in the graphs inside it."""
+    nodes = [node for graph in (attribute.g, *attribute.graphs) for node in graph.node]
+    inner = (_kinds(entry, depth - 1) for node in nodes for entry in node.attribute if depth)
+    return {node.op_type for node in nodes}.union(*inner)
+
+
 class _Reader:
     def __init__(self, model: Any, name: str, path: Path | None, size: int, written: int) -> None:
         self.proto, self.name, self.path, self.size, self.written = model, name, path, size, written
@@ -156,7 +163,7 @@ class _Reader:
         if attribute.type == AttributeProto.TENSOR:
             return self._array(attribute.t)
         if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-            return "a graph"
+            return f"a graph of {', '.join(sorted(_kinds(attribute)))}"
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")

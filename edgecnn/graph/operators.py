@@ -407,7 +407,8 @@ def _dense_macs(attributes: Attributes, inputs: Shapes, outputs: Sequence[Shape]
 
 def _matmul(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     x, y = _rank(inputs[0], 3, 8), _rank(inputs[1], 3, 8, "y")
-    if len(x) != len(y) or x[:-2] != y[:-2] or x[-1] != y[-2]:
+    pairs = [*zip(x[:-2], y[:-2], strict=False), (x[-1], y[-2])]
+    if len(x) != len(y) or any(a != b and None not in (a, b) for a, b in pairs):
         raise GraphError(f"matrices of shapes {x} and {y} cannot be multiplied")
     return [(*x[:-1], y[-1])]
 
@@ -480,13 +481,17 @@ def _concatenate(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     if first is None or not 1 <= axis < len(first):
         raise GraphError(f"axis {axis} of shape {first}; wanted 1 or more and less than the rank")
     total: int | None = 0
+    result = list(first)
     for shape in inputs:
         if shape is None or len(shape) != len(first):
             raise GraphError(f"shapes {first} and {shape} cannot be concatenated along axis {axis}")
-        if any(a != b for i, (a, b) in enumerate(zip(first, shape, strict=True)) if i != axis):
-            raise GraphError(f"shapes {first} and {shape} cannot be concatenated along axis {axis}")
+        for i, size in enumerate(shape):
+            if i != axis and size is not None:  # an unknown size turns out at the call, and is checked then
+                if result[i] not in (None, size):
+                    raise GraphError(f"shapes {first} and {shape} cannot be concatenated along axis {axis}")
+                result[i] = size
         total = None if total is None or shape[axis] is None else total + shape[axis]  # type: ignore[operator]
-    return [(*first[:axis], total, *first[axis + 1 :])]
+    return [(*result[:axis], total, *result[axis + 1 :])]
 
 
 def _reshape(attributes: Attributes, inputs: Shapes) -> list[Shape]:

@@ -33,6 +33,18 @@ def _named(*names: str) -> dict[str, list[Make]]:
     return {name: [lambda o, x, name=name: getattr(o, snake(name))(x)] for name in names}  # type: ignore[misc]
 
 
+def _comparisons(*names: str) -> dict[str, list[Make]]:
+    """Comparisons, as numbers; some values are equal."""
+
+    def make(name: str) -> list[Make]:
+        return [
+            lambda o, x: o.cast(getattr(o, snake(name))(o.round(x), o.round(o.flip(x, 1))), "float32"),
+            lambda o, x: o.cast(getattr(o, snake(name))(o.round(x), 1.0), "float32"),
+        ]
+
+    return {name: make(name) for name in names}
+
+
 def snake(name: str) -> str:
     """LogSigmoid -> log_sigmoid."""
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
@@ -122,6 +134,32 @@ KERAS: dict[str, list[Make]] = {
         lambda o, x: o.image.resize(x, (5, 5), interpolation="nearest"),
         lambda o, x: o.image.resize(x, (12, 7), interpolation="bicubic", antialias=True),
     ],
+    **_comparisons("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual"),
+    **{
+        name: [lambda o, x, name=name: o.cast(getattr(o, snake(name))(x > 0, o.flip(x, 1) > 0), "float32")]
+        for name in ("LogicalAnd", "LogicalOr", "LogicalXor")
+    },
+    "LogicalNot": [lambda o, x: o.cast(o.logical_not(x > 0), "float32")],
+    "Isnan": [lambda o, x: o.cast(o.isnan(o.log(x)), "float32")],
+    "Where": [
+        lambda o, x: o.where(x > 0, o.sqrt(x), 0.5 * x),
+        lambda o, x: o.where(o.less(o.mean(x, axis=-1, keepdims=True), 0.1), x, -1.0),
+        lambda o, x: o.where(x > 0, 1.0, 0.0),
+    ],
+    **_named("Exp2", "Sinh", "Cosh", "Tan", "Trunc", "ZerosLike", "OnesLike"),
+    "Log10": [lambda o, x: o.log10(o.abs(x) + 0.5)],
+    "Log2": [lambda o, x: o.log2(o.abs(x) + 0.5)],
+    "DivideNoNan": [lambda o, x: o.divide_no_nan(x, o.relu(o.flip(x, 1)))],
+    "FloorDivide": [lambda o, x: o.floor_divide(x, 0.75)],
+    "Mod": [lambda o, x: o.mod(x, 0.75), lambda o, x: o.mod(x, -0.75)],
+    "Logaddexp": [lambda o, x: o.logaddexp(x, o.flip(x, 1))],
+    "Logsumexp": [lambda o, x: o.logsumexp(x, axis=-1), lambda o, x: o.logsumexp(100 * x, axis=(1, 2), keepdims=True)],
+    "Norm": [lambda o, x: o.norm(x, axis=-1), lambda o, x: o.norm(x, ord=1, axis=2, keepdims=True)],
+    "Roll": [lambda o, x: o.roll(x, 3, axis=1), lambda o, x: o.roll(x, (-1, 2), axis=(2, 3))],
+    "Take": [lambda o, x: o.take(x, [2, 0], axis=-1), lambda o, x: o.take(x, 1, axis=1)],
+    "LayerNorm": [lambda o, x: o.layer_normalization(x, axis=-1)],
+    "RMSNorm": [lambda o, x: o.rms_normalization(x, axis=-1)],
+    "RGBToGrayscale": [lambda o, x: o.image.rgb_to_grayscale(x[..., :3])],
     "SpaceToDepth": [lambda o, x: o.space_to_depth(x, 2)],
     "DepthToSpace": [lambda o, x: o.depth_to_space(x, 2)],
 }  # fmt: skip
@@ -197,6 +235,40 @@ def tensorflow() -> dict[str, list[Make]]:
         "tile": [lambda t, x: t.tile(x, [1, 2, 1, 1])],
         "repeat": [lambda t, x: t.repeat(x, 2, axis=2)],
         "broadcast_to": [],  # its shape holds the batch, which Keras 2 cannot leave open
+        **{
+            f"math.{name}": [
+                lambda t, x, name=name: t.cast(getattr(t.math, name)(t.round(x), t.round(t.reverse(x, [1]))), "float32")
+            ]
+            for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+        },
+        **{
+            f"math.logical_{name}": [
+                lambda t, x, name=name: t.cast(
+                    getattr(t.math, f"logical_{name}")(x > 0, t.reverse(x, [1]) > 0), "float32"
+                )
+            ]
+            for name in ("and", "or", "xor")
+        },
+        "math.logical_not": [lambda t, x: t.cast(t.math.logical_not(x > 0), "float32")],
+        "math.is_nan": [lambda t, x: t.cast(t.math.is_nan(t.math.log(x)), "float32")],
+        "where": [lambda t, x: t.where(x > 0, t.sqrt(x), x - 1.0), lambda t, x: t.where(x > 0, 1.0, x)],
+        "math.sinh": [lambda t, x: t.sinh(x)],
+        "math.cosh": [lambda t, x: t.cosh(x)],
+        "math.tan": [lambda t, x: t.tan(x)],
+        "zeros_like": [lambda t, x: t.zeros_like(x) + x],
+        "ones_like": [lambda t, x: t.ones_like(x) * x],
+        "math.divide_no_nan": [lambda t, x: t.math.divide_no_nan(x, t.nn.relu(t.reverse(x, [1])))],
+        "compat.v1.floor_div": [lambda t, x: x // 0.75],
+        "math.floordiv": [lambda t, x: t.math.floordiv(x, 0.75)],
+        "math.floormod": [lambda t, x: x % 0.75],
+        "math.squared_difference": [lambda t, x: t.math.squared_difference(x, t.reverse(x, [1]))],
+        "math.add_n": [lambda t, x: t.add_n([x, 2.0 * x, t.reverse(x, [1])])],
+        "math.reduce_logsumexp": [lambda t, x: t.reduce_logsumexp(x, [1, 2])],
+        "math.l2_normalize": [lambda t, x: t.nn.l2_normalize(x, -1), lambda t, x: t.math.l2_normalize(x, [1, 2])],
+        "compat.v1.norm": [lambda t, x: t.norm(x, axis=-1, keepdims=True)],
+        "roll": [lambda t, x: t.roll(x, 3, 1)],
+        "compat.v1.gather": [lambda t, x: t.gather(x, [2, 0], axis=3)],
+        "image.rgb_to_grayscale": [lambda t, x: t.image.rgb_to_grayscale(x[:, :, :, :3])],
         "linalg.matmul": [lambda t, x: t.linalg.matmul(x, x, transpose_b=True)],
         "image.resize": [
             lambda t, x: t.image.resize(x, (5, 9)),
@@ -210,6 +282,8 @@ def tensorflow() -> dict[str, list[Make]]:
 
 
 REFUSED = {"Ravel"}
+LONG = {"LayerNorm": "layer_normalization", "RMSNorm": "rms_normalization", "RGBToGrayscale": "rgb_to_grayscale"}
+"""Functions of keras.ops that are not called like their class."""
 
 
 def test_every_registered_function_is_tested() -> None:
@@ -235,7 +309,8 @@ def assert_agrees(keras: Any, namespace: Any, makes: list[Make], folder: Path) -
 @pytest.mark.parametrize("name", sorted(KERAS))
 def test_function_of_keras(name: str, tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
-    if snake(name) != "get_item" and not any(hasattr(m, snake(name)) for m in (keras.ops, keras.ops.image)):
+    function = LONG.get(name, snake(name))
+    if function != "get_item" and not any(hasattr(m, function) for m in (keras.ops, keras.ops.image)):
         pytest.skip(f"this Keras has no {name}")
     assert_agrees(keras, keras.ops, KERAS[name], tmp_path)
 
