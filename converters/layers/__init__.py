@@ -13,12 +13,16 @@ from edgecnn.converters.layers import (
     pooling,
     reshaping,
     resizing,
+    sizes,
+    tensorflow_functions,
     tflite_operators,
     wrapping,
 )
 from edgecnn.converters.layers.activation import check_configuration
 from edgecnn.converters.layers.refused import REFUSED, reason_to_refuse
 from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Turned, Unsupported, find, layer, register
+
+sizes.fold_sizes()
 
 __all__ = [
     "LAYERS",
@@ -44,6 +48,8 @@ __all__ = [
     "register",
     "reshaping",
     "resizing",
+    "sizes",
+    "tensorflow_functions",
     "tflite_operators",
     "wrapping",
 ]

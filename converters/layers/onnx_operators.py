@@ -22,20 +22,14 @@ from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
 from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Turned, Unsupported, axis_of
+from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, arithmetic, check_known, marked
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 
-BATCH = -1987654400
-"""Stands in a constant shape for the number of images. Fits 32 bits, and a float32 holds it exactly: some cast shapes."""
-UNKNOWN = -1987654528
-"""For another size that is known at the call only."""
 MOST_IMAGES = 2**24
 """A slice of the batch up to here means all of it."""
 MOST_FOLDED = 2**28
 """Values of a constant that is computed here."""
-
-FIX = "fix the input's sizes: --input-shape, or input_shapes= in Python"
-"""What to do where sizes are known at the call only."""
 
 Value = Tensor | Turned | Array
 OperatorFunction = Callable[["Call", Builder], Any]
@@ -135,8 +129,8 @@ def _folded(call: Call) -> Any:
     if name in ("ConstantOfShape", "Expand") and given[-1].size and given[-1].reshape(-1)[0] == BATCH:
         # The same for every image: one row, which broadcasts.
         call.inputs[-1] = given[-1] = np.array([1, *given[-1].reshape(-1)[1:]], np.int64)
-    marked = any(_marked(v).any() for v in given) and name not in _MOVES
-    if marked and name in ("ConstantOfShape", "Expand", "Tile", "Range"):
+    unknown = any(marked(v).any() for v in given) and name not in _MOVES
+    if unknown and name in ("ConstantOfShape", "Expand", "Tile", "Range"):
         raise Unsupported("its size is known at the call only", FIX)
     if name in ("ConstantOfShape", "Expand", "Tile", "Range"):
         wanted = math.prod(int(v) for v in np.asarray(given[-1]).reshape(-1)) if name != "Range" else int(abs(given[1]))
@@ -164,7 +158,7 @@ def _folded(call: Call) -> Any:
     feeds = {n: np.asarray(v) for n, v in zip(names, call.inputs, strict=True) if v is not None}
     found = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feeds)]
     # Arithmetic on sizes that are not known gives others that are not; what uses them says so.
-    return [_remarked(name, value, given) if marked and value.dtype.kind in "iuf" else value for value in found]
+    return [_remarked(name, value, given) if unknown and value.dtype.kind in "iuf" else value for value in found]
 
 
 _MOVES = (
@@ -187,19 +181,13 @@ _NEUTRAL = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0}
 """Operators of two values, and the second one that leaves the first as it is."""
 
 
-def _marked(values: Array) -> Array:
-    """Where sizes are not known."""
-    return (values == BATCH) | (values == UNKNOWN) if values.dtype.kind in "iuf" else np.zeros(values.shape, bool)
-
-
 def _remarked(name: str, result: Array, given: Sequence[Array]) -> Array:
     """Sizes computed from such as are not known."""
     if name not in _NEUTRAL:
         return np.full_like(result, UNKNOWN)
-    x, y = np.broadcast_arrays(*given)
-    result = np.where(_marked(x) | _marked(y), UNKNOWN, result)
-    result = np.where(y == _NEUTRAL[name], x, result)
-    return np.where(x == _NEUTRAL[name], y, result) if name in ("Mul", "Add") else result
+    x, y = given
+    kept = arithmetic(lambda x, y: result, _NEUTRAL[name])(x, y)
+    return arithmetic(lambda x, y: kept, _NEUTRAL[name])(y, x) if name in ("Mul", "Add") else kept
 
 
 _UNARY: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
@@ -345,6 +333,7 @@ def _aligned(build: Builder, values: Sequence[Value | None]) -> tuple[list[Tenso
             found.append(build.reshape(x, *(1,) * missing, *_open(x.shape[1:])) if missing else x)
             continue
         constant = np.asarray(value)
+        check_known(constant)
         full = constant.reshape((1,) * (rank - constant.ndim) + constant.shape)
         if full.shape[batch] != 1:
             shape = next(v.shape for v in turned if isinstance(v, Turned))
@@ -555,8 +544,8 @@ def _batch_of(call: Call, x: Turned, target: Sequence[int]) -> int | None:
             return last is None or behind is None or last == behind
         return last is not None and last == behind and None in (first, before)
 
-    marked = [index for index, size in enumerate(target) if size == BATCH]
-    likely = marked or [index for index, size in enumerate(target) if size == -1 or _is_batch(call, size)]
+    certain = [index for index, size in enumerate(target) if size == BATCH]
+    likely = certain or [index for index, size in enumerate(target) if size == -1 or _is_batch(call, size)]
     return next((index for index in likely if fits(index)), None)
 
 

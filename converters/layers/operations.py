@@ -24,6 +24,7 @@ from edgecnn.converters.layers.registry import (
     to_channels_last,
 )
 from edgecnn.converters.layers.resizing import convert_resizing
+from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, check_known, known_numbers, numbers
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 
@@ -125,7 +126,10 @@ def tensor(layer: Layer, position: int = 0, *names: str) -> Tensor:
 
 def operand(value: Any) -> Operand:
     """A tensor, or a constant as an array."""
-    return value if isinstance(value, Tensor) else np.atleast_1d(np.asarray(value, np.float32))
+    if isinstance(value, Tensor):
+        return value
+    check_known(np.asarray(value))
+    return np.atleast_1d(np.asarray(value, np.float32))
 
 
 def combine(build: Builder, operator: str, x: Any, y: Any) -> Tensor:
@@ -331,14 +335,18 @@ def convert_squeeze(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> T
 def convert_reshape(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """A reshape that keeps the batch."""
     x, target = tensor(layer), given(layer, 1, "newshape", "shape")
-    if not isinstance(target, list | tuple) or not all(isinstance(size, int | None) for size in target):
+    if (found := numbers(target)) is None:
         raise Unsupported(f"its target {target!r} is computed", "give numbers")
-    batch, *sizes = target
+    if found.count(UNKNOWN) == 1 and -1 not in found[1:]:
+        found[found.index(UNKNOWN)] = -1  # the others tell which it is
+    batch, *sizes = target = [-1 if size == BATCH else size for size in found]
     # A first -1 is the batch if the others leave each image as it is.
-    if batch not in (-1, None) or None in sizes:
+    if batch != -1:
         raise Unsupported(
             f"its target {tuple(target)} mixes images", "give -1 for the batch, and the other sizes as numbers"
         )
+    if UNKNOWN in sizes or sizes.count(-1) > 1:
+        raise Unsupported("several sizes of its target are known at the call only", FIX)
     if known(x.shape) and math.prod(size or 1 for size in x.shape[1:]) != abs(math.prod(sizes)) and -1 not in sizes:
         raise Unsupported(f"its target {tuple(target)} mixes images of {x.shape}", "keep the size of each image")
     return build.reshape(x, *sizes)
@@ -496,9 +504,11 @@ def convert_repeat(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Te
 @layer("ops.BroadcastTo", "tf.broadcast_to")
 def convert_broadcast_to(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """A wider shape, by NumPy's rule."""
-    x, shape = tensor(layer), list(given(layer, 1, "shape"))
-    sizes = [size if isinstance(size, int) and size > 0 else 1 for size in shape[1:]]
-    if len(shape) != len(x.shape) or shape[0] not in (None, -1):
+    x, shape = tensor(layer), numbers(given(layer, 1, "shape")) or []
+    sizes = [1 if size == UNKNOWN and own is None else max(1, size) for size, own in zip(shape, x.shape, strict=False)][
+        1:
+    ]
+    if len(shape) != len(x.shape) or shape[0] not in (BATCH, -1) or UNKNOWN in sizes:
         raise Unsupported(f"it broadcasts {x.shape} to {shape}", "keep the rank and the batch")
     return build("multiply", x, np.ones(sizes))
 
@@ -591,7 +601,7 @@ def convert_normalize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) ->
 @layer("ops.Resize", "tf.image.resize")
 def convert_resize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Another size of images."""
-    height, width = given(layer, 1, "size")
+    height, width = known_numbers(given(layer, 1, "size"), "size")
     method = given(layer, None, "interpolation", "method", default="bilinear")
     config = {**layer.config, "height": height, "width": width, "interpolation": method}
     config["antialias"] = given(layer, None, "antialias", default=False)

@@ -308,8 +308,14 @@ def _operation(node: Any, layers: set[str]) -> Call:
     keywords: dict[str, Any] = {}
     values: list[Any] = []
     for entry in entries:
-        keywords.update(_keras_2_value(entry[3], layers) if len(entry) > 3 else {})
-        values.append(entry[2] if entry[0] == "_CONSTANT_VALUE" else _reference(entry))
+        # A list among them ([[64], [6]] in tf.concat([shape, [64, 6]], 0)) is one of such entries.
+        nested = isinstance(entry[0], list)
+        found = [
+            item[2] if item[0] == "_CONSTANT_VALUE" else _reference(item) for item in (entry if nested else [entry])
+        ]
+        for item in entry if nested else [entry]:
+            keywords.update(_keras_2_value(item[3], layers) if len(item) > 3 else {})
+        values.append(found if nested else found[0])
     return Call((values[0] if _is_reference(node) else values,), keywords)
 
 

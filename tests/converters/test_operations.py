@@ -165,6 +165,13 @@ KERAS: dict[str, list[Make]] = {
 }  # fmt: skip
 
 
+def backend() -> Any:
+    """keras.backend of Keras 2."""
+    import tf_keras
+
+    return tf_keras.backend
+
+
 def tensorflow() -> dict[str, list[Make]]:
     """The same for TensorFlow's functions in tf-keras."""
     positive: Make = lambda t, x: t.abs(x) + 0.5  # noqa: E731
@@ -268,6 +275,38 @@ def tensorflow() -> dict[str, list[Make]]:
         "compat.v1.norm": [lambda t, x: t.norm(x, axis=-1, keepdims=True)],
         "roll": [lambda t, x: t.roll(x, 3, 1)],
         "compat.v1.gather": [lambda t, x: t.gather(x, [2, 0], axis=3)],
+        "compat.v1.shape": [
+            lambda t, x: t.reshape(x, [t.shape(x)[0], -1, 4]),
+            lambda t, x: t.reshape(x, t.stack([t.shape(x)[0], t.shape(x)[1] * t.shape(x)[2], 4])),
+            lambda t, x: t.reshape(x, t.concat([t.shape(x)[:2], [24]], 0)),
+            lambda t, x: t.image.resize(x[:, ::2], t.shape(x)[1:3]),
+            lambda t, x: t.image.resize(x, (2 * t.shape(x)[1], t.shape(x)[2] // 2 + 1)),
+            lambda t, x: t.broadcast_to(t.reduce_mean(x, [1, 2], keepdims=True), t.shape(x)),
+            lambda t, x: x / t.cast(t.shape(x)[1], "float32"),
+        ],
+        "math.reduce_prod": [lambda t, x: t.reshape(x, [-1, t.reduce_prod(t.shape(x)[1:])])],
+        "nn.max_pool2d": [
+            lambda t, x: t.nn.max_pool2d(x, 3, 2, "SAME"),
+            lambda t, x: t.nn.max_pool(x, [1, 2, 3, 1], 1, "VALID"),
+        ],
+        "nn.avg_pool2d": [lambda t, x: t.nn.avg_pool2d(x, 2, 2, "SAME")],
+        "nn.avg_pool": [lambda t, x: t.nn.avg_pool(x, 2, 1, "VALID")],
+        "compat.v1.nn.max_pool": [lambda t, x: backend().pool2d(x, (2, 2), padding="same")],
+        "compat.v1.nn.avg_pool": [lambda t, x: backend().pool2d(x, (2, 2), (2, 1), pool_mode="avg")],
+        "compat.v1.nn.conv2d": [
+            lambda t, x: t.nn.conv2d(x, KERNEL, 1, "SAME"),
+            lambda t, x: t.nn.conv2d(x, KERNEL, [1, 2, 1, 1], [[0, 0], [1, 0], [0, 2], [0, 0]]),
+            lambda t, x: t.nn.conv2d(x, KERNEL, 1, "VALID", dilations=2),
+        ],
+        "compat.v1.nn.depthwise_conv2d": [lambda t, x: t.nn.depthwise_conv2d(x, DEPTHWISE, [1, 1, 1, 1], "SAME")],
+        "nn.local_response_normalization": [lambda t, x: t.nn.lrn(x, depth_radius=1, bias=1.5, alpha=0.5)],
+        "keras.backend.batch_flatten": [lambda t, x: backend().batch_flatten(x)],
+        "image.flip_left_right": [lambda t, x: t.image.flip_left_right(x)],
+        "image.flip_up_down": [lambda t, x: t.image.flip_up_down(x)],
+        "slice": [lambda t, x: t.slice(x, [0, 1, 2, 0], [-1, 3, -1, 2])],
+        "math.log_sigmoid": [lambda t, x: t.math.log_sigmoid(x)],
+        "compat.v1.nn.crelu": [lambda t, x: t.nn.crelu(x)],
+        "linalg.normalize": [lambda t, x: t.linalg.normalize(x, axis=-1)[0]],
         "image.rgb_to_grayscale": [lambda t, x: t.image.rgb_to_grayscale(x[:, :, :, :3])],
         "linalg.matmul": [lambda t, x: t.linalg.matmul(x, x, transpose_b=True)],
         "image.resize": [
