@@ -125,7 +125,7 @@ _OF_TWO: Mapping[str, tuple[Callable[[Builder, Any, Any], Tensor], tuple[str, ..
 def truth(build: Builder, x: Any) -> Operand:
     """1 where x is not 0, else 0."""
     value = operand(x)
-    return negated(build, negated(build, value)) if isinstance(value, Tensor) else (value != 0).astype(np.float32)
+    return negated(build, negated(build, value)) if isinstance(value, Tensor) else np.asarray(value != 0, np.float32)
 
 
 def _found(table: Mapping[str, tuple[Any, tuple[str, ...]]], class_name: str) -> Any:

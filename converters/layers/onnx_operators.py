@@ -410,7 +410,7 @@ def _where(call: Call, build: Builder) -> Tensor | Turned:
         choices: list[Any] = [condition, build("equal", condition, np.zeros(1))]
     else:
         choices = [condition != 0, condition == 0]
-    parts = []
+    parts: list[Any] = []
     for branch, chosen in zip(branches, choices, strict=True):
         if isinstance(branch, Tensor) or isinstance(chosen, Tensor):
             if isinstance(branch, Tensor) or branch.size > 1 or branch.any() or not parts:

@@ -27,7 +27,7 @@ def marked(values: Array) -> Array:
     """Where sizes are not known."""
     if values.dtype.kind not in "iuf" or values.size > _LONGEST:
         return np.zeros(values.shape, bool)
-    return (values == BATCH) | (values == UNKNOWN)
+    return np.asarray((values == BATCH) | (values == UNKNOWN))
 
 
 def check_known(values: Array) -> None:

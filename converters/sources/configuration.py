@@ -328,6 +328,10 @@ def _keras_2_value(value: Any, layers: set[str]) -> Any:
     if isinstance(value, Mapping):
         if value.keys() == {"start", "stop", "step"}:
             return slice(value["start"], value["stop"], value["step"])
+        if value.get("class_name") == "__ellipsis__":
+            return Ellipsis
+        if value.get("class_name") in ("__tuple__", "TensorShape") and isinstance(value.get("items"), list):
+            return [_keras_2_value(item, layers) for item in value["items"]]
         return {str(key): _keras_2_value(item, layers) for key, item in value.items()}
     return value
 
