@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgecnn.converters.sources import hdf5
 from edgecnn.converters.sources.configuration import describe_model, parse_version
-from edgecnn.converters.sources.description import ModelDescription, WeightScope
+from edgecnn.converters.sources.description import ModelDescription, WeightReader, WeightScope
 from edgecnn.converters.sources.keras_h5 import H5Weights
 from edgecnn.converters.sources.keras_zip import group_weights
 from edgecnn.errors import ConversionError
@@ -30,7 +30,38 @@ def describe(path: Path, structure: Path) -> Iterator[ModelDescription]:
         if stored is None and not {"layers", "_layer_checkpoint_dependencies"} & set(file):
             raise ConversionError(f"{name}: an HDF5 file, but no Keras weights; wanted what model.save_weights writes")
         weights: WeightScope = group_weights(file, name) if stored is None else H5Weights(file, name)
-        yield describe_model(config, name, _version(config), weights, path.stat().st_size)
+        description = describe_model(config, name, _version(config), weights, path.stat().st_size)
+        if stored is not None:
+            used = [layer for layer in stored if hdf5.strings(hdf5.child(file, layer, name), "weight_names", name)]
+            if not set(used) <= {layer.path for layer in description.layers}:
+                weights = WeightsInOrder(file, name, used)
+                description = describe_model(config, name, _version(config), weights, path.stat().st_size)
+        yield description
+
+
+class WeightsInOrder(H5Weights):
+    """Of a model whose layers have got other names than the file's: Keras numbers them anew in each session, and loads
+    weights by the order of the layers that have some."""
+
+    def __init__(self, group: Any, source: str, stored: Sequence[str]) -> None:
+        super().__init__(group, source)
+        self.stored, self.places = stored, dict[str, str]()
+
+    def layer(self, class_name: str, name: str) -> WeightReader:
+        """Of a layer; asked for in the model's order."""
+
+        def read(names: Sequence[str]) -> Any:
+            if name not in self.places and len(self.places) == len(self.stored):
+                raise ConversionError(
+                    f"{self.source}: layer {name!r}: the file has weights for {len(self.stored)} layers, and the model more; "
+                    f"they belong to another model"
+                )
+            place = self.places.setdefault(name, self.stored[min(len(self.places), len(self.stored) - 1)])
+            return super(WeightsInOrder, self).layer(class_name, place)(names)
+
+        return read
+
+    wrapped = layer
 
 
 def _read_json(path: Path) -> Any:

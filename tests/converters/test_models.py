@@ -357,6 +357,36 @@ def test_weights_beside_a_json_configuration(which: str, suffix: str, tmp_path: 
     assert (tmp_path / "from_both.ecnn").read_bytes() == (tmp_path / "from_model.ecnn").read_bytes()
 
 
+def test_weights_of_layers_with_other_names_are_taken_in_order(tmp_path: Path) -> None:
+    """Keras counts names on within a session: whoever builds the same model again gets conv2d_2 for conv2d."""
+    keras = pytest.importorskip("tf_keras")
+
+    def build() -> Any:
+        layers = keras.layers
+        given = layers.Input((8, 8, 3))
+        x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(given))
+        x = layers.Activation("relu")(layers.Add()([x, layers.Conv2D(4, 3, padding="same")(given)]))
+        return keras.Model(given, layers.Dense(3)(layers.Flatten()(layers.MaxPooling2D()(x))))
+
+    model, again = build(), build()
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(1).uniform(0.1, 1, weight.shape))
+    model.save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(again.to_json())
+    edgecnn.convert(tmp_path / "weights.h5", tmp_path / "out.ecnn", config=tmp_path / "model.json")
+    x = np.random.default_rng(2).uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32)
+    expected = np.asarray(model(x, training=False))
+    np.testing.assert_allclose(
+        edgecnn.load(tmp_path / "out.ecnn")(x), expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max()
+    )
+
+    more = keras.Sequential([*(keras.layers.Conv2D(3, 1) for _ in range(6))])
+    more.build((None, 8, 8, 3))
+    (tmp_path / "more.json").write_text(more.to_json())
+    with pytest.raises(edgecnn.ConversionError, match="has weights"):
+        edgecnn.convert(tmp_path / "weights.h5", tmp_path / "no.ecnn", config=tmp_path / "more.json")
+
+
 def test_a_configuration_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
     model = transfer(keras)
