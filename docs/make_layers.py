@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgecnn.converters.layers import LAYERS, REFUSED
+from edgecnn.converters.layers import LAYERS, ONNX_REFUSED, REFUSED
 
 HEAD = """# What can be converted
 
@@ -32,6 +32,11 @@ def page() -> str:
             parts.append(f"## {title}\n\n{', '.join(f'`{name}`' for name in names)}\n")
     parts.append("## Not converted\n\n| layer | why | instead |\n|---|---|---|")
     parts += [f"| `{name}` | {reason} | {hint} |" for name, (reason, hint) in sorted(REFUSED.items())]
+    parts.append("\n## Operators of ONNX that are not converted\n\n| operators | why | instead |\n|---|---|---|")
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, why in sorted(ONNX_REFUSED.items()):
+        reasons.setdefault(why, []).append(f"`{name}`")
+    parts += [f"| {', '.join(names)} | {reason} | {hint} |" for (reason, hint), names in reasons.items()]
     return "\n".join(parts) + "\n"
 
 

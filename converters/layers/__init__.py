@@ -19,13 +19,14 @@ from edgecnn.converters.layers import (
     wrapping,
 )
 from edgecnn.converters.layers.activation import check_configuration
-from edgecnn.converters.layers.refused import REFUSED, reason_to_refuse
+from edgecnn.converters.layers.refused import ONNX_REFUSED, REFUSED, reason_to_refuse
 from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Turned, Unsupported, find, layer, register
 
 sizes.fold_sizes()
 
 __all__ = [
     "LAYERS",
+    "ONNX_REFUSED",
     "REFUSED",
     "REGISTERED",
     "Layer",

@@ -1036,7 +1036,7 @@ def _matmul(call: Call, build: Builder) -> Tensor | Turned:
 def _pad(call: Call, build: Builder) -> Tensor | Turned:
     whole = call.turned()
     x, rank = whole.tensor, len(whole.shape)
-    pads = _sizes(call.numbers("pads", 1), "pads")
+    pads = _sizes(call.numbers("pads", 1), "padding")
     axes = [a % rank for a in call.numbers("axes", 3) or range(rank)]
     mode = str(call.get("mode", "constant"))
     given = call.get("value")
@@ -1140,6 +1140,6 @@ def _scales(call: Call, rank: int, upsample: bool) -> tuple[list[float], list[in
         raise Unsupported("it has neither scales nor sizes", "export the model again")
     x = call.tensor()
     sizes = [size if size is not None else 0 for size in x.shape]
-    for axis, size in zip(axes, _sizes(wanted, "sizes"), strict=True):
+    for axis, size in zip(axes, _sizes(wanted, "size"), strict=True):
         sizes[axis] = size
     return scales, sizes
