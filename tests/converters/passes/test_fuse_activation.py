@@ -28,7 +28,9 @@ def before_activation(b: GraphBuilder, operator: str, **attributes: str) -> str:
         "layer_normalization": lambda: [w.normal(3), w.normal(3)],
         "group_normalization": lambda: [w.normal(3), w.normal(3)],
         "power": lambda: [np.full(3, 2.0)],
-        **dict.fromkeys(("subtract", "divide", "maximum", "minimum", "prelu"), lambda: [w.normal(3)]),
+        **dict.fromkeys(
+            ("subtract", "divide", "maximum", "minimum", "prelu", "equal", "less", "keep"), lambda: [w.normal(3)]
+        ),
     }[operator]()
     return b.add(operator, x, *others, name="node", **attributes)
 
