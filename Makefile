@@ -2,6 +2,7 @@
 #
 #   make PYTHON=python3.12 test    another Python (3.11 or newer)
 #   make VENV=/tmp/venv test       another place for the virtual environment
+#   make BENCH="--networks MobileNet" bench    options of benchmarks/peers.py
 #
 # The project is installed as users get it, not in editable mode: what is tested is what is shipped.
 
@@ -58,7 +59,7 @@ REMOVE_VENV = if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
 help:
 	@echo "make demo    train a small CNN on handwritten digits, convert it, classify with edgecnn, compare"
 	@echo "make test    run the tests"
-	@echo "make bench   measure the demo's network"
+	@echo "make bench   measure against LiteRT, ONNX Runtime and OpenVINO (an hour; BENCH=\"--help\" for less)"
 	@echo "make lint    ruff and cython-lint"
 	@echo "make types   mypy"
 	@echo "make debug   run the tests on a build with bounds checks and assertions"
@@ -73,9 +74,10 @@ test: $(VENV)/.project $(VENV)/.test
 	$(call say,4,Running the tests)
 	@$(BIN)/pytest -q -n 2
 
-bench: $(VENV)/.project
-	@test -e examples/output/model.ecnn || $(MAKE) --no-print-directory demo
-	@$(BIN)/edgecnn bench examples/output/model.ecnn
+bench: STEPS := 4
+bench: $(VENV)/.project $(VENV)/.bench
+	$(call say,4,Measuring; networks are built on first use and kept in benchmarks/output)
+	@$(BIN)/python benchmarks/peers.py $(BENCH)
 
 lint: $(VENV)/.lint
 	@$(BIN)/ruff check .
@@ -94,8 +96,8 @@ debug: $(VENV)/.created $(VENV)/.test
 
 clean:
 	@$(REMOVE_VENV)
-	rm -rf build dist edgecnn.egg-info examples/output .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find edgecnn converters tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build dist edgecnn.egg-info examples/output benchmarks/output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find edgecnn converters tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
 	@$(PYTHON) -c "$$CHECK_MACHINE"
@@ -123,6 +125,11 @@ $(VENV)/.test: $(VENV)/.created pyproject.toml
 	$(call say,3,Installing pytest and hypothesis and TensorFlow to compare with (large downloads))
 	@$(BIN)/python -c "$$TEST_REQUIREMENTS" > $(VENV)/test-requirements.txt
 	@$(PIP) install -r $(VENV)/test-requirements.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.created benchmarks/requirements.txt
+	$(call say,3,Installing TensorFlow and the engines to compare with (large downloads))
+	@$(PIP) install -r benchmarks/requirements.txt
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.created
