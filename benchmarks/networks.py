@@ -20,6 +20,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -39,6 +40,9 @@ alone has 411 MB, and its export would take over 20 GB."""
 
 PIXELS = (0.0, 255.0)
 """Range of the inputs of networks that rescale pictures themselves."""
+
+PICTURE = (224, 224, 3)
+"""Where keras.applications leaves height and width open."""
 
 Array = np.ndarray[Any, Any]
 
@@ -69,13 +73,13 @@ class Prepared:
     expected: Array
 
 
-def application(name: str) -> Callable[[], Any]:
+def application(name: str, **options: Any) -> Callable[[], Any]:
     """A network of keras.applications, weights random."""
 
     def build() -> Any:
         import keras
 
-        return getattr(keras.applications, name)(weights=None)
+        return getattr(keras.applications, name)(weights=None, **options)
 
     return build
 
@@ -115,8 +119,8 @@ NETWORKS = {
     "SmallCNN": Network(small_cnn),
     "MobileNet": Network(application("MobileNet")),
     "MobileNetV2": Network(application("MobileNetV2")),
-    "MobileNetV3Small": Network(application("MobileNetV3Small"), PIXELS),
-    "MobileNetV3Large": Network(application("MobileNetV3Large"), PIXELS),
+    "MobileNetV3Small": Network(application("MobileNetV3Small", input_shape=PICTURE), PIXELS),
+    "MobileNetV3Large": Network(application("MobileNetV3Large", input_shape=PICTURE), PIXELS),
     "NASNetMobile": Network(application("NASNetMobile")),
     "EfficientNetB0": Network(application("EfficientNetB0"), PIXELS),
     "GoogLeNet": Network(zoo("googlenet")),
@@ -236,7 +240,7 @@ def build(name: str, folder: Path) -> None:
             try:
                 export(folder / FILES[format])
             except Exception as error:  # Whatever an exporter raises, the other engines are still measured.
-                lacks[format] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+                lacks[format] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 (folder / FILES[format]).unlink(missing_ok=True)
     (folder / "lacks.json").write_text(json.dumps(lacks), encoding="utf-8")
 
@@ -285,10 +289,12 @@ def export_openvino(source: str | Path, path: Path) -> None:
 
 
 def export_onnx(model: Any, path: Path) -> None:
-    """ONNX of batch 1 by tf2onnx, as Keras' own export, but for two things that go wrong there.
+    """ONNX of batch 1 by tf2onnx, as Keras' own export, but for three things that go wrong there.
 
     The function is frozen first: Keras' export takes tensors that a layer holds beside its variables (mean and variance
     of EfficientNet's Normalization) for inputs. Large weights are inputs of what is exported, and become constants after.
+    Grouped convolutions, which Keras wraps in functions of their own for XLA, are traced without: tf2onnx does not look
+    into functions.
     """
     import onnx
     import tensorflow as tf
@@ -306,7 +312,9 @@ def export_onnx(model: Any, path: Path) -> None:
 
     image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
     weights = {name: tf.TensorSpec(variables[i].shape, tf.float32, name=name) for i, name in large.items()}
-    frozen = convert_variables_to_constants_v2(answer.get_concrete_function(image, weights))
+    with mock.patch.object(tf, "function", return_value=lambda function: function):
+        traced = answer.get_concrete_function(image, weights)
+    frozen = convert_variables_to_constants_v2(traced)
     exported, _ = tf2onnx.convert.from_graph_def(
         frozen.graph.as_graph_def(),
         input_names=[tensor.name for tensor in frozen.inputs],

@@ -189,7 +189,7 @@ def loaded(engine: Engine, network: Prepared, threads: int) -> tuple[Run | None,
             run = engine.load(network.files[format], threads)
             errors[format] = difference(run(network.x), network.expected)
         except Exception as error:  # Whatever an engine raises, the others are still measured.
-            notes.append(f"{format} fails ({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]})")
+            notes.append(f"{format} fails ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
             continue
         if errors[format] <= engine.tolerance:
             runs[format] = run
