@@ -1,7 +1,8 @@
-"""Several steps over one band of rows after the other, so that what passes between them stays in the second-level cache.
+"""Several steps over one band of rows after the other, so that what passes between them stays in the second-level
+cache.
 
-Each link but the last writes to a buffer that holds as many rows as the next one's window and band ask for. From band to
-band the rows that are needed again move to the buffer's start, and only new ones are computed.
+Each link but the last writes to a buffer that holds as many rows as the next one's window and band ask for. From band
+to band the rows that are needed again move to the buffer's start, and only new ones are computed.
 
 Source: Alwani et al. 2016, "Fused-layer CNN accelerators" (MICRO), section III; rows are kept, not computed again.
 """
@@ -21,7 +22,8 @@ ctypedef struct link:
     ptrdiff_t pad
     size_t row                # of its output: floats from one row to the next
     size_t buffer             # floats of scratch before its output's buffer; not for the last link
-    # What a thread knows while it works: rows [first, last) are computed in this band, the buffer begins with row `base`.
+    # What a thread knows while it works: rows [first, last) are computed in this band, the buffer begins with row
+    # `base`.
     size_t first, last, base
 
 
@@ -52,8 +54,8 @@ cdef inline void needs(const link *l, const link *before, size_t first, size_t l
 
 
 cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Rows [first, last) of the last output belong to this thread alone; buffers are its own, so that threads compute a few
-    # rows between their shares twice and never wait for each other.
+    # Rows [first, last) of the last output belong to this thread alone; buffers are its own, so that threads compute a
+    # few rows between their shares twice and never wait for each other.
     cdef const chain_arguments *a = <const chain_arguments *>step.arguments
     cdef link links[8]
     cdef ec_context inner = context[0]
@@ -75,7 +77,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
             if links[i + 1].first == links[i + 1].last:
                 links[i].first = links[i].last
                 continue
-            # What the next link computes anew asks for these rows; of those computed before, it finds the last ones kept.
+            # What the next link computes anew asks for these rows; of those computed before, it finds the last ones
+            # kept.
             needs(&links[i + 1], &links[i], links[i + 1].first, links[i + 1].last, &low, &high)
             if fresh:
                 links[i].base = links[i].last = low
@@ -137,7 +140,7 @@ def prepare_chain(placed, steps, spans, budget):
     cdef ChainStep step = ChainStep.__new__(ChainStep)
     cdef chain_arguments *a = &step.arguments
     cdef Step one
-    cdef link *l
+    cdef link *entry
     cdef size_t offset = 0, i
     outs = [out for _, _, out in steps]
     band, capacity = band_of(spans, [out.height for out in outs], [out.row for out in outs], budget // 4)
@@ -146,12 +149,12 @@ def prepare_chain(placed, steps, spans, budget):
         raise MemoryError("no memory for a chain")
     for i in range(<size_t>len(steps)):
         one, _, out = steps[i]
-        l = step.links + i
-        l.step = &one.step
-        l.height, l.row = out.height, out.row
-        l.span, l.stride, l.pad = spans[i]
-        l.first = l.last = l.base = 0
-        l.buffer = offset
+        entry = step.links + i
+        entry.step = &one.step
+        entry.height, entry.row = out.height, out.row
+        entry.span, entry.stride, entry.pad = spans[i]
+        entry.first = entry.last = entry.base = 0
+        entry.buffer = offset
         if i + 1 < <size_t>len(steps):
             # A line more than a multiple of a page keeps buffers out of each other's cache sets.
             offset += (capacity[i] * out.row + 15) // 16 * 16 + 16
