@@ -168,6 +168,7 @@ class Input:
 
     def __init__(self, data: memoryview, where: str) -> None:
         self.data = data
+        self.size = len(data)
         self.where = where
         self.at = 0
 
@@ -177,9 +178,14 @@ class Input:
 
     def varint(self, below: int | None = None, what: str = "a number") -> int:
         """An unsigned integer, less than `below` if given."""
+        if self.at < self.size:
+            value = self.data[self.at]
+            if value < 0x80 and (below is None or value < below):  # nearly all are: worth a short way
+                self.at += 1
+                return value
         value = shift = 0
         while True:
-            if self.at >= len(self.data):
+            if self.at >= self.size:
                 raise self.fail(f"the section ends inside {what}")
             byte = self.data[self.at]
             self.at += 1
@@ -204,7 +210,7 @@ class Input:
 
     def count(self, what: str) -> int:
         """A number of items that follow; each takes a byte at least, so that it can never exceed what is left."""
-        return self.varint(len(self.data) - self.at + 1, f"the number of {what}")
+        return self.varint(self.size - self.at + 1, f"the number of {what}")
 
     def raw(self, size: int, what: str) -> memoryview:
         """The next bytes."""

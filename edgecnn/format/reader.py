@@ -159,9 +159,7 @@ def _open(source: Any) -> tuple[memoryview, str]:
     if isinstance(source, bytes | bytearray | memoryview):
         # What the caller can still change is copied; bytes cannot be changed.
         return memoryview(source if isinstance(source, bytes) else bytes(source)), "<bytes>"
-    from pathlib import Path  # here: it is a sixth of edgecnn's import
-
-    path = Path(source)
+    path = os.fspath(source)  # no pathlib: importing it takes as long as reading a small network
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:

@@ -108,6 +108,8 @@ class _Layouter:
         """Tensors that pass between links: they live in scratch memory."""
         self.slices: dict[str, tuple[str, int]] = {}
         """A tensor that lies inside another: (the other, first channel)."""
+        self.outer: set[str] = set()
+        """Those that others lie in."""
         self.blocks: dict[str, _Block] = {}
         self.skipped: set[str] = set()
         self.fixed = {port.tensor: 1 + index for index, port in enumerate(graph.inputs)}
@@ -182,6 +184,7 @@ class _Layouter:
         for name in node.inputs:
             if self._can_be_slice(name) and self._strides_welcome(name):
                 self.slices[name] = (out, channel)
+                self.outer.add(out)
             channel += self.shapes[name][-1]
 
     def _can_be_slice(self, name: str) -> bool:
@@ -236,8 +239,7 @@ class _Layouter:
                 return
 
     def _holds_slices(self, name: str) -> bool:
-        block = self.blocks[name]
-        return any(outer in block.members for outer, _ in self.slices.values())
+        return not self.outer.isdisjoint(self.blocks[name].members)
 
     def _root(self, name: str) -> tuple[str, int]:
         """The tensor in whose storage this one lies in the end, and the channel where it starts."""
@@ -250,12 +252,14 @@ class _Layouter:
     def _place(self) -> int:
         """Offsets of all arena blocks; gives the floats needed."""
         blocks: list[_Block] = []
+        known: set[int] = set()
         for name, block in self.blocks.items():
             root, _ = self._root(name)
             if root != name:
                 outer = self.blocks[root]
                 outer.first, outer.last = min(outer.first, block.first), max(outer.last, block.last)
-            elif block.buffer == ARENA and all(block is not other for other in blocks):
+            elif block.buffer == ARENA and id(block) not in known:
+                known.add(id(block))
                 blocks.append(block)
         sizes = {id(block): max(self._size(name) for name in block.members) for block in blocks}
         placed: list[_Block] = []
