@@ -19,6 +19,7 @@ from edgecnn.converters.passes.merge_scale_and_shift import merge_scale_and_shif
 from edgecnn.converters.passes.merge_transposes import merge_transposes
 from edgecnn.converters.passes.remove_dead_nodes import remove_dead_nodes
 from edgecnn.converters.passes.share_constants import share_constants
+from edgecnn.converters.passes.share_nodes import share_nodes
 from edgecnn.converters.passes.sink_transposes import sink_transposes
 from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
@@ -50,6 +51,8 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,
     # Folding makes new constants; equal ones are looked for when all are there.
     share_constants,
+    # Nodes after constants: only then do equal layers of different weights' names read the same.
+    share_nodes,
 )
 
 

@@ -127,9 +127,16 @@ EC_INLINE void depthwise_rows(const int ROWS, const int SIDE, const int STRIDE, 
         else
             depthwise_tiles(ROWS, 1, SIDE, STRIDE, 0, w, x, weights, top, left, to, channel, end, a), c += 1;
     }
-    for (c = 0; c < w->out_width && count % LANES; c++)
-        depthwise_tile(ROWS, 1, SIDE, STRIDE, 0, w, x + end, weights + end * (1 + SIDE * SIDE), top,
-                       (ptrdiff_t)(c * STRIDE) - (ptrdiff_t)w->pad_left, out + c * w->out_pixel + end, count % LANES, a);
+    for (c = 0; c < w->out_width && count % LANES;) {
+        ptrdiff_t left = (ptrdiff_t)(c * STRIDE) - (ptrdiff_t)w->pad_left;
+        const float *rest = weights + end * (1 + SIDE * SIDE);
+        float *to = out + c * w->out_pixel + end;
+        if (w->out_width - c >= 8)
+            depthwise_tile(ROWS, 8, SIDE, STRIDE, 0, w, x + end, rest, top, left, to, count % LANES, a), c += 8;
+        else if (w->out_width - c >= 4)
+            depthwise_tile(ROWS, 4, SIDE, STRIDE, 0, w, x + end, rest, top, left, to, count % LANES, a), c += 4;
+        else depthwise_tile(ROWS, 1, SIDE, STRIDE, 0, w, x + end, rest, top, left, to, count % LANES, a), c += 1;
+    }
 }
 
 /* Output rows [first, last), channels [channel, channel + count). */
