@@ -19,7 +19,7 @@ from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
 from edgecnn.runtime import threads as threading_rules
 from edgecnn.runtime.bands import macs_of
-from edgecnn.runtime.planner import PackedWeights, Plan, plan
+from edgecnn.runtime.planner import PackedWeights, Plan, plan, possible_algorithms
 
 MOST_PLANS = 8
 """Plans kept for models that take several sizes; the one unused for longest goes first."""
@@ -325,6 +325,16 @@ class Model:
         )
         return "\n".join(lines)
 
+    def possible_algorithms(self) -> dict[str, tuple[str, ...]]:
+        """Names of the algorithms that can compute a node, where there are several: the one of least estimated cost first.
+
+        Raises:
+            InputError: the model leaves sizes of its inputs open.
+        """
+        sizes = (self._sizes(spec.shape) for spec in self.inputs)
+        tensors = {port.tensor: size for port, size in zip(self._graph.inputs, sizes, strict=True)}
+        return possible_algorithms(self._graph, tensors, self._instruction_set)
+
     def _sizes(self, shape: Sequence[int | None]) -> tuple[int, ...]:
         if None in shape[1:]:
             raise InputError(
@@ -518,6 +528,7 @@ def load(
     threads: int | None = None,
     device: str = "cpu",
     max_bytes: int | None = None,
+    tune: bool = False,
 ) -> Model:
     """Load a model.
 
@@ -526,6 +537,9 @@ def load(
         threads: how many a call may use; None: EDGECNN_THREADS, or what affinity mask and cgroup quota allow.
         device: "cpu".
         max_bytes: most bytes that the file may make this process allocate for weights; None: the format's own bound.
+        tune: measure which algorithm computes each convolution fastest here, and use that. It takes some dozens of calls; the
+            result is kept in EDGECNN_CACHE, or the user's cache folder, and found there the next time. Answers may then
+            differ in their last bits from those of a model that is not tuned.
 
     Raises:
         ModelFileError: the file cannot be read (CorruptFileError, VersionError).
@@ -534,9 +548,16 @@ def load(
     """
     if device != "cpu":
         raise DeviceError(f'device={device!r}: this version computes on "cpu" only')
+    size: int | None = None
     if isinstance(source, Graph):
         source.check()
-        return Model(source, threads=threads)
-    graph = file_format.read(source, max_bytes=max_bytes)
-    size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
-    return Model(graph, threads=threads, file_size=size)
+        graph = source
+    else:
+        graph = file_format.read(source, max_bytes=max_bytes)
+        size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
+    model = Model(graph, threads=threads, file_size=size)
+    if not tune:
+        return model
+    from edgecnn.runtime.tuning import tuned  # here: it is for few, and makes models itself
+
+    return Model(graph, threads=threads, file_size=size, algorithms=tuned(model).algorithms)

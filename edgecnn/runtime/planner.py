@@ -16,6 +16,7 @@ from edgecnn.runtime.bands import BUFFER_BYTES, find_chains
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
 from edgecnn.runtime.kernels import FAMILIES
+from edgecnn.runtime.kernels.algorithms import algorithms as algorithms_of
 from edgecnn.runtime.kernels.chain import prepare_chain
 from edgecnn.runtime.memory import Layout, View, layout
 
@@ -195,6 +196,24 @@ def plan(
         max(view.pixel for view in places.views.values()),
     )
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
+
+
+def possible_algorithms(
+    graph: Graph, inputs: Mapping[str, tuple[int, ...]], instruction_set: InstructionSet
+) -> dict[str, tuple[str, ...]]:
+    """Names of the algorithms that can compute a node, where there are several: the one of least estimated cost first."""
+    shapes = infer_shapes(graph, inputs)
+    chains = find_chains(graph, shapes)
+    linked = {node.name for chain in chains for node in chain}
+    places = layout(graph, shapes, chains)
+    found = {}
+    for node in graph.nodes:
+        if node.operator == "conv" and node.name not in linked:
+            placed = _place(graph, node, shapes, places, instruction_set, PackedWeights())
+            names = tuple(algorithm.name for algorithm in algorithms_of(placed))
+            if len(names) > 1:
+                found[node.name] = names
+    return found
 
 
 def _chained(chain: Sequence[Node], links: Sequence[tuple[Placed, Step | None]]) -> Step:

@@ -94,6 +94,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
         ["verify", "golden.ecnn"],
         ["compare", "model.ecnn", "golden.ecnn", "--data", "x.npy"],
         ["bench", "model.ecnn", "--runs", "10", "--threads", "1"],
+        ["tune", "model.ecnn", "--threads", "1"],
         ["info"],
     ],
     ids=NAMES,
