@@ -11,10 +11,14 @@ from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
 from edgecnn.runtime.kernels.algorithms import LEAST_CHANNELS
 from edgecnn.runtime.kernels.chain import band_of
 
-LARGE_BYTES = SECOND_LEVEL_BYTES // 2
+LARGE_BYTES = SECOND_LEVEL_BYTES * 3 // 4
 """Of a tensor: what does not stay in the second-level cache beside all else until it is read."""
 BUFFER_BYTES = SECOND_LEVEL_BYTES // 2
 """For all rows that pass between the links of a chain."""
+WEIGHT_BYTES = SECOND_LEVEL_BYTES // 4
+"""Of all links: more do not stay in the cache beside the rows."""
+BLOCK_BYTES = SECOND_LEVEL_BYTES * 3 // 8
+"""Of the pixels that a convolution alone takes before it reads its weights again; see kernels/convolution.pyx."""
 MOST_LINKS = 4
 """Threads compute a few rows twice where their shares meet, the more of them the longer the chain."""
 LEAST_ROWS = 14
@@ -87,17 +91,18 @@ def _bytes(shape: tuple[int, ...]) -> int:
 
 
 def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, ...]]:
-    """The best way to cut a row of nodes into chains; single nodes are steps of their own."""
-    best: list[tuple[int, int]] = [
-        (0, 0)
-    ]  # for the first i nodes: bytes through memory, and where the last chain starts
+    """The cheapest way to cut a row of nodes into chains; single nodes are steps of their own."""
+    # For the first i nodes: bytes that pass through the last cache or memory, and where the last chain starts.
+    best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(row) + 1):
         options = []
         for start in range(max(0, end - MOST_LINKS), end):
-            if end - start > 1 and not _fits(graph, row[start:end], shapes):
+            cost = _weights_read(graph, row[start:end], shapes)
+            if cost is None:
                 continue
             size = _bytes(shapes[row[start - 1].output]) if start else 0
-            options.append((best[start][0] + (size if size > LARGE_BYTES else 0), -start))
+            through = 2 * size if size > LARGE_BYTES else 0  # written and read
+            options.append((best[start][0] + through + cost, -start))
         cost, start = min(options)
         best.append((cost, -start))
     chains: list[tuple[Node, ...]] = []
@@ -109,15 +114,27 @@ def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, 
     return chains[::-1]
 
 
-def _fits(graph: Graph, chain: Sequence[Node], shapes: Shapes) -> bool:
-    """Whether a chain is worth it and its buffers fit."""
-    inner = [shapes[node.output] for node in chain[:-1]]
+def _weights_read(graph: Graph, chain: Sequence[Node], shapes: Shapes) -> int | None:
+    """Bytes of weights that a chain reads again for every band, or a node alone for every block of pixels, because they do not
+    stay in the cache; None where the chain is not worth it or its buffers do not fit."""
     outs = [shapes[node.output] for node in chain]
-    if outs[-1][0] < LEAST_ROWS or all(_bytes(shape) <= LARGE_BYTES for shape in inner):
-        return False
-    spans = [span for node in chain if (span := span_of(graph, node, shapes)) is not None]
-    heights, widths = [shape[0] for shape in outs], [shape[1] * shape[2] for shape in outs]
-    return band_of(spans, heights, widths, BUFFER_BYTES // 4) is not None
+    weights = [
+        4 * math.prod(graph.constants[node.inputs[1]].shape) if node.operator.endswith("conv") else 0 for node in chain
+    ]
+    if len(chain) == 1:
+        depth = shapes[chain[0].inputs[0]][-1]
+        times = -(-4 * math.prod(outs[0][:2]) * depth // BLOCK_BYTES)
+    else:
+        if outs[-1][0] < LEAST_ROWS or all(_bytes(shape) <= LARGE_BYTES for shape in outs[:-1]):
+            return None
+        spans = [span for node in chain if (span := span_of(graph, node, shapes)) is not None]
+        bands = band_of(
+            spans, [shape[0] for shape in outs], [math.prod(shape[1:]) for shape in outs], BUFFER_BYTES // 4
+        )
+        if bands is None:
+            return None
+        times = -(-outs[-1][0] // bands[0])
+    return times * sum(weights) if sum(weights) > WEIGHT_BYTES else 0
 
 
 def macs_of(chain: Sequence[Node], graph: Graph, shapes: Shapes) -> int:
