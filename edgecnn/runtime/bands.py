@@ -55,6 +55,8 @@ def span_of(graph: Graph, node: Node, shapes: Shapes) -> Span | None:
     x = node.inputs[0]
     if x not in shapes or len(shapes[x]) != 3 or len(node.outputs) != 1:
         return None
+    if node.operator in ("batch_normalization", "activation"):
+        return 1, 1, 0
     if node.operator in ("max_pool", "average_pool"):
         kernel: Sequence[int] = ints(node.attributes, "pool_size")
     elif node.operator in ("conv", "depthwise_conv"):

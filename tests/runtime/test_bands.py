@@ -13,6 +13,7 @@ from edgecnn.runtime import bands, cpu, planner
 from edgecnn.runtime.kernels.chain import band_of
 from edgecnn.runtime.model import Model
 
+POINTWISE = ("batch_normalization", "activation")
 NONE = {"activation": "linear", "activation_parameters": ()}
 RELU = {"activation": "relu", "activation_parameters": (0.0, float("inf"), 0.0)}
 SWISH = {"activation": "swish", "activation_parameters": ()}
@@ -26,6 +27,19 @@ def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def pointwise(
+    draw: st.DrawFn, rng: np.random.Generator, constants: dict[str, Constant], kind: str, x: str, y: str, channels: int
+) -> Node:
+    """A normalisation, or an activation alone."""
+    attributes = dict(draw(st.sampled_from([NONE, RELU, SWISH])))
+    if kind == "activation":
+        return Node(kind, y, (x,), (y,), {**attributes}, (y,))
+    for role in ("gamma", "beta", "mean", "variance"):
+        constants[f"{role} {y}"] = Constant(f"{role} {y}", rng.uniform(0.5, 1.5, channels).astype(np.float32))
+    roles = tuple(f"{role} {y}" for role in ("gamma", "beta", "mean", "variance"))
+    return Node(kind, y, (x, *roles), (y,), {**attributes, "epsilon": 1e-3}, (y,))
+
+
 @st.composite
 def rows_of_layers(draw: st.DrawFn) -> Graph:
     """A row of layers that can be links, now and then with a sum in between, and one reader more of a tensor."""
@@ -37,10 +51,12 @@ def rows_of_layers(draw: st.DrawFn) -> Graph:
     for index in range(draw(st.integers(2, 7))):
         x, y = (nodes[-1].output if nodes else "x"), f"y{index}"
         kind = draw(
-            st.sampled_from(
-                ["pointwise", "pointwise", "depthwise_conv", "depthwise_conv", "first", "max_pool", "average_pool"]
-            )
+            st.sampled_from([*("pointwise", "depthwise_conv") * 2, "first", "max_pool", "average_pool", *POINTWISE])
         )
+        if kind in POINTWISE:
+            nodes.append(pointwise(draw, rng, constants, kind, x, y, shape[2]))
+            tensors[y] = Tensor(y, (None, *shape))
+            continue
         side = draw(st.sampled_from([1, 2, 3, 5])) if kind != "pointwise" else 1
         strides = (2, 2) if kind == "first" else (draw(st.integers(1, 2 if kind != "pointwise" else 1)),) * 2
         same = draw(st.booleans()) or min(shape[:2]) < side
@@ -117,6 +133,43 @@ def test_bands_give_the_bits_of_whole_images(graph: Graph, budget: int, images: 
             patch.setattr(planner, "BUFFER_BYTES", budget)
             for threads in (1, 2, 7):
                 assert answers(graph, x, isa, threads) == expected
+
+
+@pytest.mark.parametrize("isa", [entry.name for entry in cpu.supported()])
+def test_links_between_slices_of_concatenations(isa: str) -> None:
+    """A dense block: every layer normalises all that is there, and adds a few channels."""
+    rng = np.random.default_rng(0)
+    window = {"padding": "same", "pads": (0,) * 4, "dilations": (1, 1), "strides": (1, 1), "groups": 1, **NONE}
+    nodes: list[Node] = []
+    tensors = {"x": Tensor("x", (None, 9, 5, 7))}
+    constants: dict[str, Constant] = {}
+    have, channels = "x", 7
+    for index in range(4):
+        for role in ("gamma", "beta", "mean", "variance"):
+            constants[f"{role}{index}"] = Constant(f"{role}{index}", rng.uniform(0.5, 1.5, channels).astype(np.float32))
+        roles = tuple(f"{role}{index}" for role in ("gamma", "beta", "mean", "variance"))
+        nodes.append(
+            Node("batch_normalization", f"n{index}", (have, *roles), (f"n{index}",), {**RELU, "epsilon": 1e-3}, ("n",))
+        )
+        constants[f"w{index}"] = Constant(f"w{index}", rng.normal(size=(1, 1, channels, 6)).astype(np.float32))
+        nodes.append(Node("conv", f"c{index}", (f"n{index}", f"w{index}", "", ""), (f"c{index}",), window, ("c",)))
+        tensors[f"n{index}"] = Tensor(f"n{index}", (None, 9, 5, channels))
+        tensors[f"c{index}"] = Tensor(f"c{index}", (None, 9, 5, 6))
+        nodes.append(Node("concatenate", f"j{index}", (have, f"c{index}"), (f"j{index}",), {"axis": 3}, ("j",)))
+        have, channels = f"j{index}", channels + 6
+        tensors[have] = Tensor(have, (None, 9, 5, channels))
+    graph = Graph("block", (Port("x", "x"),), (Port("y", have),), tuple(nodes), tensors, constants, "single", "list")
+    graph.check()
+    x = rng.uniform(-1, 1, (2, 9, 5, 7)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "find_chains", lambda *_: [])
+        expected = answers(graph, x, isa, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "LARGE_BYTES", 0)
+        patch.setattr(bands, "LEAST_ROWS", 2)
+        assert "batch_normalization > conv" in Model(graph).summary()
+        for threads in (1, 2, 7):
+            assert answers(graph, x, isa, threads) == expected
 
 
 def pair(height: int, filters: int = 8) -> Graph:

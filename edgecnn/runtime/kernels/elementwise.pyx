@@ -34,6 +34,7 @@ ctypedef struct elementwise_arguments:
     ec_scalar by_scalar, of_scalar   # y, or x, is one value
     ec_activation activation
     const ec_table *table
+    size_t x_row, x_pixel, out_row, out_pixel, width, channels   # of an activation's image as it is
 
 
 cdef class ElementwiseStep(Step):
@@ -62,6 +63,21 @@ cdef void run_activation(const ec_step *step, const ec_context *context, int thr
         if source != to:
             memcpy(to, source, v.channels * sizeof(float))
         apply_activation(&a.activation, a.table, to, v.channels)
+
+
+cdef void run_activation_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
+                              size_t last) noexcept nogil:
+    cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
+    cdef size_t together = a.width if a.x_pixel == a.channels and a.out_pixel == a.channels else 1
+    cdef size_t y, column
+    cdef float *to
+    for y in range(first, last):
+        column = 0
+        while column < a.width:
+            to = out + y * a.out_row + column * a.out_pixel
+            memcpy(to, x + y * a.x_row + column * a.x_pixel, together * a.channels * sizeof(float))
+            apply_activation(&a.activation, a.table, to, together * a.channels)
+            column += together
 
 
 cdef void run_binary(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
@@ -118,12 +134,15 @@ def prepare_activation(placed):
     cdef elementwise_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
     x, out = placed.view("x"), placed.out
+    a.x_row, a.x_pixel, a.width, a.channels = x.row, x.pixel, x.width, x.channels
+    a.out_row, a.out_pixel = out.row, out.pixel
     if x.contiguous and out.contiguous:
         x, out = as_runs(x), as_runs(out)
     a.x.view, a.out = as_view(x), as_view(out)
     a.activation = as_activation(placed.node.attributes, instruction_set)
     a.table = instruction_set.table
-    step.step.run = run_activation
+    step.step.run, step.step.rows = run_activation, run_activation_rows
+    step.span = (1, 1, 0)
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"{placed.node.attributes['activation']} {instruction_set.name}"

@@ -19,6 +19,8 @@ ctypedef struct normalization_arguments:
     ec_view x                 # pixels that follow each other without gaps are taken several at a time, as wider ones
     ec_view out
     size_t rest               # channels of the last pixel, which may be fewer
+    size_t x_row, x_pixel, out_row, out_pixel, width, channels   # of the image as it is
+    size_t many               # copies of scale and shift that follow each other
     const float *scale
     const float *shift
     ec_activation activation
@@ -76,6 +78,22 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         to = out + row * a.out.row + column * a.out.pixel
         a.table.scale_shift(x + row * a.x.row + column * a.x.pixel, a.scale, a.shift, to, n)
         apply_activation(&a.activation, a.table, to, n)
+
+
+cdef void run_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
+                   size_t last) noexcept nogil:
+    cdef const normalization_arguments *a = <const normalization_arguments *>step.arguments
+    cdef size_t together = a.many if a.x_pixel == a.channels and a.out_pixel == a.channels else 1
+    cdef size_t y, column, n
+    cdef float *to
+    for y in range(first, last):
+        column = 0
+        while column < a.width:
+            n = min(together, a.width - column)
+            to = out + y * a.out_row + column * a.out_pixel
+            a.table.scale_shift(x + y * a.x_row + column * a.x_pixel, a.scale, a.shift, to, n * a.channels)
+            apply_activation(&a.activation, a.table, to, n * a.channels)
+            column += n
 
 
 cdef double sum_all(const float *values, size_t n) noexcept nogil:
@@ -254,9 +272,10 @@ def prepare_batch_normalization(placed):
     statistics = [placed.constant(role) for role in ("gamma", "beta", "mean", "variance")]
     epsilon = placed.node.attributes["epsilon"]
     x, out = placed.view("x"), placed.out
-    many, rest = 1, x.channels
+    many, rest = -(-RUN // x.channels), x.channels
+    a.x_row, a.x_pixel, a.width, a.channels = x.row, x.pixel, x.width, x.channels
+    a.out_row, a.out_pixel = out.row, out.pixel
     if x.contiguous and out.contiguous:
-        many = -(-RUN // x.channels)
         values, wide = x.height * x.width * x.channels, many * x.channels
         runs = {"height": 1, "width": -(-values // wide), "channels": wide, "row": values, "pixel": wide}
         x, out = replace(x, **runs), replace(out, **runs)
@@ -267,10 +286,11 @@ def prepare_batch_normalization(placed):
     step.keep = (scale, shift)
     a.scale = <const float *><uintptr_t>scale.ctypes.data
     a.shift = <const float *><uintptr_t>shift.ctypes.data
-    a.x, a.out, a.rest = as_view(x), as_view(out), rest
+    a.x, a.out, a.rest, a.many = as_view(x), as_view(out), rest, many
     a.activation = as_activation(placed.node.attributes, instruction_set)
     a.table = instruction_set.table
-    step.step.run = run
+    step.step.run, step.step.rows = run, run_rows
+    step.span = (1, 1, 0)
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"scale and shift {instruction_set.name}"
