@@ -33,7 +33,8 @@ def _terms(graph: Graph, node: Node) -> int:
     if node.operator == "dense":
         return int(graph.shape(node.inputs[1])[0]) + 3
     if node.operator == "average_pool":
-        return int(np.prod(node.attributes["pool_size"])) + 2
+        sizes = node.attributes["pool_size"]
+        return int(np.prod(sizes) if len(sizes) > 2 else np.sum(sizes)) + 2  # rows are summed alone
     if node.operator == "resize":
         return 4 * sum(shape[:2]) + 8
     if node.operator == "local_response_normalization":

@@ -212,18 +212,21 @@ static void depthwise_f32(const ec_window *w, const float *x, const float *weigh
     }
 }
 
-/* VECTORS vectors of channels of one window; the sums stay in registers. n < LANES: the last channels. */
+/* VECTORS vectors of channels of one window; the sums stay in registers. Rows are summed alone and added up: the error over a
+   whole image grows with its sides, not with its pixels. n < LANES: the last channels. */
 #define EC_POOL(NAME, COMBINE, FACTOR)                                                                                   \
     EC_INLINE void NAME##_block(const int VECTORS, const float *x, size_t row, size_t pixel, size_t rows, size_t columns, \
                                 float factor, float *out, size_t n) {                                                     \
         vfloat y[4];                                                                                                      \
-        EC_UNROLL for (int v = 0; v < VECTORS; v++) y[v] = n == LANES ? vload(x + v * LANES) : vload_first(x, n);         \
         for (size_t i = 0; i < rows; i++, x += row) {                                                                     \
-            for (size_t j = i ? 0 : 1; j < columns; j++) {                                                                \
+            vfloat line[4];                                                                                               \
+            EC_UNROLL for (int v = 0; v < VECTORS; v++) line[v] = n == LANES ? vload(x + v * LANES) : vload_first(x, n);  \
+            for (size_t j = 1; j < columns; j++) {                                                                        \
                 const float *p = x + j * pixel;                                                                           \
                 EC_UNROLL for (int v = 0; v < VECTORS; v++)                                                               \
-                    y[v] = COMBINE(y[v], n == LANES ? vload(p + v * LANES) : vload_first(p, n));                          \
+                    line[v] = COMBINE(line[v], n == LANES ? vload(p + v * LANES) : vload_first(p, n));                    \
             }                                                                                                             \
+            EC_UNROLL for (int v = 0; v < VECTORS; v++) y[v] = i ? COMBINE(y[v], line[v]) : line[v];                      \
         }                                                                                                                 \
         EC_UNROLL for (int v = 0; v < VECTORS; v++) {                                                                     \
             if (FACTOR) y[v] *= factor;                                                                                   \
