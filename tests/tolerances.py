@@ -49,7 +49,8 @@ def _terms(graph: Graph, node: Node) -> int:
 
 
 TRANSFORMED = 24.0
-"""Winograd's algorithm: the error of a tile's outputs, in units in the last place of the largest sum of |a| |b| among them.
+"""Winograd's and Strassen's algorithms: the error of a tile's or block's outputs, in units in the last place of the largest
+sum of |a| |b| among them. Strassen's error is 3 times that of a direct sum at one level (Higham 2002, section 23.2.2).
 With the points of winograd_f32.h it is 4 times that of a direct sum in the mean, over 128 channels; the rest is for the
 largest of many values, and for short sums."""
 
@@ -89,7 +90,7 @@ def bound(graph: Graph, node: Node, values: dict[str, np.ndarray], algorithm: st
     else:
         size = np.abs(values[node.output]) + max(float(np.max(x)) for x in inputs if x is not None)
     error = _terms(graph, node) * EPSILON * size
-    if algorithm.startswith("winograd"):
+    if algorithm.startswith(("winograd", "strassen")):
         size = np.full_like(size, np.max(size))
         error = error + TRANSFORMED * EPSILON * size
     function = str(node.attributes.get("activation", "linear"))

@@ -24,6 +24,9 @@ MOST_LINKS = 4
 LEAST_ROWS = 14
 """Of the last output: with fewer, these rows weigh too much."""
 
+STRASSEN_CHANNELS, STRASSEN_PIXELS = 256, 128
+"""From these on Strassen's algorithm saves more than bands do."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 Span = tuple[int, int, int]
 
@@ -50,7 +53,7 @@ def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
 def span_of(graph: Graph, node: Node, shapes: Shapes) -> Span | None:
     """(rows, stride, pad) of a node's window along the rows; None where it cannot be a link.
 
-    Convolutions that Winograd's algorithm may compute are left out: it has blocks of its own.
+    Convolutions that Winograd's or Strassen's algorithm may compute are left out: these have blocks of their own.
     """
     x = node.inputs[0]
     if x not in shapes or len(shapes[x]) != 3 or len(node.outputs) != 1:
@@ -60,11 +63,13 @@ def span_of(graph: Graph, node: Node, shapes: Shapes) -> Span | None:
     if node.operator in ("max_pool", "average_pool"):
         kernel: Sequence[int] = ints(node.attributes, "pool_size")
     elif node.operator in ("conv", "depthwise_conv"):
-        weights = graph.constants[node.inputs[1]].shape
+        weights, pixels = graph.constants[node.inputs[1]].shape, math.prod(shapes[node.output][:2])
         kernel = effective_kernel(weights[:2], ints(node.attributes, "dilations"))
         if node.operator == "depthwise_conv" and weights[-1] != 1:
             return None
-        if node.operator == "conv" and (number(node.attributes, "groups") != 1 or _transformable(node, weights)):
+        if node.operator == "conv" and (
+            number(node.attributes, "groups") != 1 or _transformable(node, weights, pixels)
+        ):
             return None
     else:
         return None
@@ -72,9 +77,14 @@ def span_of(graph: Graph, node: Node, shapes: Shapes) -> Span | None:
     return (kernel[0], ints(node.attributes, "strides")[0], pads[0]) if min(pads) >= 0 else None
 
 
-def _transformable(node: Node, weights: tuple[int, ...]) -> bool:
-    """Whether Winograd's algorithm may compute a convolution."""
-    return max(weights[:2]) > 1 and weights[2] >= LEAST_CHANNELS and max(ints(node.attributes, "strides")) == 1
+def _transformable(node: Node, weights: tuple[int, ...], pixels: int) -> bool:
+    """Whether Winograd's algorithm may compute a convolution, or Strassen's would pay."""
+    if max(ints(node.attributes, "strides")) > 1:
+        return False
+    if max(weights[:2]) > 1:
+        return weights[2] >= LEAST_CHANNELS
+    residual = len(node.inputs) > 3 and node.inputs[3]
+    return not residual and min(weights[2:]) >= STRASSEN_CHANNELS and pixels >= STRASSEN_PIXELS
 
 
 def _next(graph: Graph, node: Node, shapes: Shapes) -> Node | None:

@@ -9,6 +9,7 @@ cdef extern from "table.h" nogil:
         EC_BINARIES
         EC_BINARY_add
         EC_BINARY_multiply
+        EC_BINARY_subtract
         EC_WINOGRADS
 
     ctypedef void (*ec_activate)(float *, size_t, const float *) noexcept nogil

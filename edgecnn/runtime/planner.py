@@ -166,7 +166,9 @@ def plan(
 
     def prepared(node: Node) -> tuple[Placed, Step | None]:
         placed = _place(graph, node, shapes, places, instruction_set, weights)
-        if algorithms and node.name in algorithms:
+        if node.name in chain_of:
+            placed = replace(placed, algorithm="direct")  # the one that computes rows
+        elif algorithms and node.name in algorithms:
             placed = replace(placed, algorithm=algorithms[node.name])
         return placed, FAMILIES[node.operator](placed)
 

@@ -101,6 +101,18 @@ def test_winograd_agrees_with_a_convolution(form: WinogradForm, data: st.DataObj
     check(case)
 
 
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_strassen_agrees_with_a_convolution(data: st.DataObject) -> None:
+    case = data.draw(cases("conv", (1, 1)))
+    weights = case.graph.shape(case.node.inputs[1])
+    residual = len(case.node.inputs) > 3 and case.node.inputs[3]
+    possible = weights[-1] % 2 == weights[-2] % 2 == 0 and case.node.attributes["groups"] == 1 and not residual
+    if np.prod(case.graph.shape(case.node.output)[1:3]) > 1:  # one pixel is a vector's product
+        assert ("strassen" in algorithms_of(case)) == possible
+    check(case)
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
 @given(data=st.data())

@@ -17,6 +17,7 @@ import numpy as np
 from edgecnn.graph.operators import ints, number
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
 from edgecnn.runtime.kernels.dense import prepare_vector
+from edgecnn.runtime.kernels.strassen import prepare_strassen
 from edgecnn.runtime.kernels.winograd import forms, prepare_winograd
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ TILE_SHARE = 0.92
 TRANSFORMATION = {1: 0.0, 4: 4.0, 6: 8.5, 8: 11.0}
 """For each value at a point: the cost of transforming one axis, by its number of points. Measured on Zen 5 with AVX-512: 56 x
 56 x 64 to 64 filters takes 0.12 ms beside the products for 9e5 values at 6 x 6 points, 0.10 ms for 1.6e6 at 4 x 4."""
+TILE_ENDS = 5.0
+"""Terms of a sum that could be added while a tile starts and ends."""
+SUM = 6.0
+"""The cost of adding two values from the second-level cache, or the third, and storing the sum. Measured on Zen 5 with AVX-512:
+Strassen's algorithm loses 5 % at 56 x 56 x 128 to 128 filters, and gains 4 % at 28 x 28 x 256 to 256 and 7 % at 19 x 19 x 728 to 728."""
 LEAST_CHANNELS = 8
 """A transformed tile's sums over fewer channels are too short for the tiles."""
 
@@ -55,6 +61,8 @@ def algorithms(placed: Placed) -> tuple[Algorithm, ...]:
     if math.prod(placed.out_shape[:-1]) == math.prod(weights.shape[:-2]) == _groups(placed) == 1:
         return (Algorithm("direct", 0.0, partial(prepare_vector, weights=weights.reshape(weights.shape[-2:]))),)
     found = [Algorithm("direct", direct_cost(weights, placed), prepare_direct_conv)]
+    if strassen_fits(placed, weights):
+        found.append(Algorithm("strassen", strassen_cost(weights, placed), prepare_strassen))
     if winograd_fits(placed, weights):
         taps = ((1, *weights.shape[:-2]))[-2:]
         found += [
@@ -101,6 +109,24 @@ def winograd_cost(form: WinogradForm, weights: np.ndarray, placed: Placed) -> fl
     values = tiles * form.positions * (depth * groups + filters)
     each = TRANSFORMATION[form.height_points] + TRANSFORMATION[form.width_points]
     return products * (max(tiles, 4) / TILE_SHARE + lanes) + values * each
+
+
+def strassen_fits(placed: Placed, weights: np.ndarray) -> bool:
+    """Whether a node is a convolution of single pixels whose channels and filters can be halved."""
+    taps = math.prod(weights.shape[:-2])
+    unit = taps == max(ints(placed.node.attributes, "strides")) == _groups(placed) == 1
+    return unit and placed.view("residual") is None and weights.shape[-1] % 2 == weights.shape[-2] % 2 == 0
+
+
+def strassen_cost(weights: np.ndarray, placed: Placed) -> float:
+    """Of Strassen's algorithm: seven eighths of the products, more weights, and sums of halves."""
+    lanes = placed.instruction_set.lanes
+    depth, filters = (int(size) for size in weights.shape[-2:])
+    pixels = math.prod(placed.out_shape[:-1])
+    values = depth * 2 * _wide(filters // 2, 1, lanes)
+    # Against the direct sums, which are twice as long.
+    ends = (1 + 2 * TILE_ENDS / depth) / (1 + TILE_ENDS / depth)
+    return values * (7 / 8 * ends * pixels / TILE_SHARE + 7 / 4 * lanes) + pixels * (2 * depth + filters) * SUM
 
 
 def _groups(placed: Placed) -> int:
