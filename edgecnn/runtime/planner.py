@@ -58,6 +58,8 @@ class Placed:
         weights: where packed weights are kept.
         macs: multiply-accumulates of one image.
         algorithm: the name of the one to use where several are possible; "": the one of least estimated cost.
+        compared: whether its channels are the model's answers, which are compared with each other: equal filters must then
+            give equal values, and so all must be computed in the same way.
     """
 
     node: Node
@@ -70,6 +72,7 @@ class Placed:
     weights: PackedWeights
     macs: int
     algorithm: str = ""
+    compared: bool = False
 
     def _index(self, role: str) -> int | None:
         roles = [r.name for r in OPERATORS[self.node.operator].roles]
@@ -161,11 +164,13 @@ def plan(
     chains = find_chains(graph, shapes)
     chain_of = {node.name: chain for chain in chains for node in chain}
     places = layout(graph, shapes, chains)
+    compared = _compared(graph)
     steps: list[Step] = []
     nodes: list[tuple[Node, ...]] = []
 
     def prepared(node: Node) -> tuple[Placed, Step | None]:
         placed = _place(graph, node, shapes, places, instruction_set, weights)
+        placed = replace(placed, compared=node.name in compared)
         if node.name in chain_of:
             placed = replace(placed, algorithm="direct")  # the one that computes rows
         elif algorithms and node.name in algorithms:
@@ -200,6 +205,32 @@ def plan(
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
 
 
+_BEHIND_THE_LAST = (
+    "activation",
+    "average_pool",
+    "identity",
+    "max_pool",
+    "reduce_mean",
+    "reshape",
+    "softmax",
+    "transpose",
+)
+"""Operators that leave channels apart, between a model's last layer and its outputs."""
+
+
+def _compared(graph: Graph) -> set[str]:
+    """Names of the nodes whose channels are a model's answers."""
+    found: set[str] = set()
+    waiting = [port.tensor for port in graph.outputs]
+    while waiting:
+        node = graph.producers.get(waiting.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            if node.operator in _BEHIND_THE_LAST:
+                waiting.append(node.inputs[0])
+    return found
+
+
 def possible_algorithms(
     graph: Graph, inputs: Mapping[str, tuple[int, ...]], instruction_set: InstructionSet
 ) -> dict[str, tuple[str, ...]]:
@@ -207,12 +238,13 @@ def possible_algorithms(
     shapes = infer_shapes(graph, inputs)
     chains = find_chains(graph, shapes)
     linked = {node.name for chain in chains for node in chain}
-    places = layout(graph, shapes, chains)
+    places, compared = layout(graph, shapes, chains), _compared(graph)
     found = {}
     for node in graph.nodes:
         if node.operator == "conv" and node.name not in linked:
             placed = _place(graph, node, shapes, places, instruction_set, PackedWeights())
-            names = tuple(algorithm.name for algorithm in algorithms_of(placed))
+            placed = replace(placed, compared=node.name in compared)
+            names = tuple(algorithm.name for algorithm in algorithms_of(placed) if algorithm.cost < math.inf)
             if len(names) > 1:
                 found[node.name] = names
     return found

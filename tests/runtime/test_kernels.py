@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tolerances
-from edgecnn.graph import OPERATORS, Graph, Node, Port, Tensor, reference
+from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor, reference
 from edgecnn.runtime import cpu
 from edgecnn.runtime.kernels import FAMILIES
 from edgecnn.runtime.kernels.algorithms import algorithms, prepare_conv
@@ -111,6 +111,33 @@ def test_strassen_agrees_with_a_convolution(data: st.DataObject) -> None:
     if np.prod(case.graph.shape(case.node.output)[1:3]) > 1:  # one pixel is a vector's product
         assert ("strassen" in algorithms_of(case)) == possible
     check(case)
+
+
+def test_classes_of_equal_weights_tie() -> None:
+    """A last layer like SqueezeNet's, with so large values that any rounding would decide."""
+    rng = np.random.default_rng(0)
+    weights = np.repeat(rng.uniform(1e4, 2e4, (1, 1, 512, 1)), 512, axis=3).astype(np.float32)
+    window = {"padding": "same", "pads": (0,) * 4, "dilations": (1, 1), "strides": (1, 1), "groups": 1}
+    window |= {"activation": "linear", "activation_parameters": ()}
+    graph = Graph(
+        "classes",
+        (Port("x", "x"),),
+        (Port("y", "y"),),
+        (
+            Node("conv", "c", ("x", "w", "", ""), ("c",), window, ("c",)),
+            Node("reduce_mean", "m", ("c",), ("m",), {"axes": (1, 2), "keepdims": 0}, ("m",)),
+            Node("softmax", "y", ("m",), ("y",), {"axis": 1, "log": 0}, ("y",)),
+        ),
+        {
+            "x": Tensor("x", (None, 14, 14, 512)),
+            "c": Tensor("c", (None, 14, 14, 512)),
+            "m": Tensor("m", (None, 512)),
+            "y": Tensor("y", (None, 512)),
+        },
+        {"w": Constant("w", weights)},
+    )
+    x = rng.uniform(1e4, 2e4, (1, 14, 14, 512)).astype(np.float32)
+    np.testing.assert_allclose(Model(graph)(x), 1 / 512, rtol=1e-6)
 
 
 @pytest.mark.sweep
