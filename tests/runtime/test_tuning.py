@@ -39,12 +39,12 @@ def network(size: int | None = 12, seed: int = 0) -> Graph:
             Node("conv", "b", ("a", "wb", "", ""), ("b",), {**shared, "strides": (2, 2)}, ("b",)),
         ),
         {
-            "x": Tensor("x", (None, size, size, 16)),
+            "x": Tensor("x", (None, size, size, 48)),
             "a": Tensor("a", (None, size, size, 24)),
             "b": Tensor("b", (None, half, half, 8)),
         },
         {
-            "wa": Constant("wa", rng.normal(size=(3, 3, 16, 24)).astype(np.float32)),
+            "wa": Constant("wa", rng.normal(size=(3, 3, 48, 24)).astype(np.float32)),
             "wb": Constant("wb", rng.normal(size=(3, 3, 24, 8)).astype(np.float32)),
         },
     )
@@ -82,7 +82,7 @@ def test_the_fastest_is_used(fastest: str, monkeypatch: pytest.MonkeyPatch) -> N
         model = edgecnn.load(network(), threads=1, tune=True)
     first = model.summary().splitlines()[2]
     assert fastest in first if fastest != "direct" else "winograd" not in first
-    x = np.random.default_rng(1).uniform(-1, 1, (2, 12, 12, 16)).astype(np.float32)
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 12, 12, 48)).astype(np.float32)
     expected = edgecnn.load(network(), threads=1)(x)
     np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -117,7 +117,7 @@ def test_names_that_are_no_algorithm_are_passed_over() -> None:
     model = edgecnn.load(network(), threads=1)
     path = Path(tuning.tuned(model).path)
     path.write_text('{"nodes": {"a": {"times_ms": {"x": 2, "magic": 1}, "chosen": "magic"}}}', encoding="utf-8")
-    x = np.ones((1, 12, 12, 16), np.float32)
+    x = np.ones((1, 12, 12, 48), np.float32)
     np.testing.assert_array_equal(edgecnn.load(network(), threads=1, tune=True)(x), model(x))
 
 

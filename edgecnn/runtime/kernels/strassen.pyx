@@ -199,11 +199,6 @@ def pack_halves(weights, bias, InstructionSet instruction_set):
         panel as wide as the widest, and a row of zeros.
     """
     depth, filters = weights.shape[0] // 2, weights.shape[1] // 2
-    wide = np.asarray(weights, np.float64)
-    b11, b12, b21, b22 = wide[:depth, :filters], wide[:depth, filters:], wide[depth:, :filters], wide[depth:, filters:]
-    t1 = b12 - b11
-    t2 = b22 - t1
-    matrices = (b11, b21, t2, b22 - b12, t1, b22, b21 - t2)
     lanes = instruction_set.lanes
     widths = split_filters(filters, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)])
     packed = aligned(PRODUCTS * depth * sum(widths) * lanes)
@@ -211,9 +206,15 @@ def pack_halves(weights, bias, InstructionSet instruction_set):
     panels, offset, column = [], 0, 0
     for index, vectors in enumerate(widths):
         width, columns = vectors * lanes, min(vectors * lanes, filters - column)
-        block = packed[offset : offset + PRODUCTS * depth * width].reshape(PRODUCTS, depth, width)
-        for product, matrix in enumerate(matrices):
-            block[product, :, :columns] = matrix[:, column : column + columns]
+        block = packed[offset : offset + PRODUCTS * depth * width].reshape(PRODUCTS, depth, width)[..., :columns]
+        left = weights[:, column : column + columns]
+        right = weights[:, filters + column : filters + column + columns]
+        b11, b12, b21, b22 = left[:depth], right[:depth], left[depth:], right[depth:]
+        block[0], block[1], block[5] = b11, b21, b22
+        np.subtract(b12, b11, out=block[4])       # T1
+        np.subtract(b22, block[4], out=block[2])  # T2
+        np.subtract(b22, b12, out=block[3])       # T3
+        np.subtract(b21, block[2], out=block[6])  # T4
         if bias is not None:
             biases[2 * index, :columns] = bias[column : column + columns]
             biases[2 * index + 1, :columns] = bias[filters + column : filters + column + columns]
