@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from edgecnn.graph import OPERATORS, Graph, Node
 from edgecnn.graph.operators import effective_kernel, ints, number, resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
-from edgecnn.runtime.kernels.algorithms import LEAST_CHANNELS
+from edgecnn.runtime.kernels.algorithms import LEAST_CHANNELS, strassen_pays
 from edgecnn.runtime.kernels.chain import band_of
 
 LARGE_BYTES = SECOND_LEVEL_BYTES * 3 // 4
@@ -23,9 +23,6 @@ MOST_LINKS = 4
 """Threads compute a few rows twice where their shares meet, the more of them the longer the chain."""
 LEAST_ROWS = 14
 """Of the last output: with fewer, these rows weigh too much."""
-
-STRASSEN_CHANNELS, STRASSEN_PIXELS = 256, 128
-"""From these on Strassen's algorithm saves more than bands do."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Span = tuple[int, int, int]
@@ -84,7 +81,7 @@ def _transformable(node: Node, weights: tuple[int, ...], pixels: int) -> bool:
     if max(weights[:2]) > 1:
         return weights[2] >= LEAST_CHANNELS
     residual = len(node.inputs) > 3 and node.inputs[3]
-    return not residual and min(weights[2:]) >= STRASSEN_CHANNELS and pixels >= STRASSEN_PIXELS
+    return not residual and strassen_pays(weights[2], weights[3], pixels)
 
 
 def _next(graph: Graph, node: Node, shapes: Shapes) -> Node | None:

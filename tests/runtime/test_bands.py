@@ -216,6 +216,36 @@ def test_what_a_chain_hides_takes_no_arena_and_the_summary_tells_of_it(small: py
     assert step["macs"] == graph.macs
 
 
+@pytest.mark.parametrize("channels", [96, 256, 512])
+@pytest.mark.parametrize("filters", [128, 256, 512])
+def test_bits_do_not_depend_on_the_size_of_the_cache(channels: int, filters: int) -> None:
+    """A link is computed by the algorithm that would be chosen for it alone: what is a link depends on the cache."""
+    rng = np.random.default_rng(0)
+    window = {"padding": "same", "pads": (0,) * 4, "dilations": (1, 1), "strides": (1, 1), **RELU}
+    shapes = {"x": (28, 28, channels), "a": (28, 28, filters), "b": (28, 28, filters)}
+    graph = Graph(
+        "cache",
+        (Port("x", "x"),),
+        (Port("b", "b"),),
+        (
+            Node("conv", "a", ("x", "wa", "", ""), ("a",), {**window, "groups": 1}, ("a",)),
+            Node("depthwise_conv", "b", ("a", "wb", ""), ("b",), window, ("b",)),
+        ),
+        {name: Tensor(name, (None, *shape)) for name, shape in shapes.items()},
+        {
+            "wa": Constant("wa", rng.normal(size=(1, 1, channels, filters)).astype(np.float32)),
+            "wb": Constant("wb", rng.normal(size=(3, 3, filters, 1)).astype(np.float32)),
+        },
+    )
+    x = rng.uniform(-1, 1, (1, 28, 28, channels)).astype(np.float32)
+    found = set()
+    for large in (0, 1 << 40):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bands, "LARGE_BYTES", large)
+            found.add(Model(graph, threads=1)(x).tobytes())
+    assert len(found) == 1
+
+
 def test_a_band_is_as_large_as_its_buffers_allow() -> None:
     # A 3 x 3 window of stride 1 after a 1 x 1 one: bands of n rows need n + 2.
     assert band_of([(1, 1, 0), (3, 1, 1)], [20, 20], [10, 10], 10 * 12) == (10, [12])

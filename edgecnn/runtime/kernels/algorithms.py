@@ -35,6 +35,9 @@ TILE_ENDS = 5.0
 SUM = 6.0
 """The cost of adding two values from the second-level cache, or the third, and storing the sum. Measured on Zen 5 with AVX-512:
 Strassen's algorithm loses 5 % at 56 x 56 x 128 to 128 filters, and gains 4 % at 28 x 28 x 256 to 256 and 7 % at 19 x 19 x 728 to 728."""
+STRASSEN_CHANNELS, STRASSEN_PIXELS = 256, 128
+"""From these on Strassen's algorithm is considered at all. The bound is a fixed one because convolutions below it may be computed
+in bands, which depend on the size of the cache: the bits of an answer may not."""
 LEAST_CHANNELS = 8
 """A transformed tile's sums over fewer channels are too short for the tiles."""
 
@@ -68,7 +71,8 @@ def algorithms(placed: Placed) -> tuple[Algorithm, ...]:
     found = [Algorithm("direct", direct_cost(weights, placed), prepare_direct_conv)]
     if strassen_fits(placed, weights):
         # Its halves of the filters are computed in different ways: classes of equal weights would not tie.
-        cost = math.inf if placed.compared else strassen_cost(weights, placed)
+        pays = strassen_pays(int(weights.shape[-2]), int(weights.shape[-1]), math.prod(placed.out_shape[:-1]))
+        cost = strassen_cost(weights, placed) if pays and not placed.compared else math.inf
         found.append(Algorithm("strassen", cost, prepare_strassen))
     if winograd_fits(placed, weights):
         taps = ((1, *weights.shape[:-2]))[-2:]
@@ -123,6 +127,11 @@ def strassen_fits(placed: Placed, weights: np.ndarray) -> bool:
     taps = math.prod(weights.shape[:-2])
     unit = taps == max(ints(placed.node.attributes, "strides")) == _groups(placed) == 1
     return unit and placed.view("residual") is None and weights.shape[-1] % 2 == weights.shape[-2] % 2 == 0
+
+
+def strassen_pays(channels: int, filters: int, pixels: int) -> bool:
+    """Whether a convolution of single pixels is large enough for Strassen's algorithm to be considered."""
+    return min(channels, filters) >= STRASSEN_CHANNELS and pixels >= STRASSEN_PIXELS
 
 
 def strassen_cost(weights: np.ndarray, placed: Placed) -> float:
