@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ import strategies
 from edgecnn.converters import to_graph
 from edgecnn.converters.layers import LAYERS, REFUSED
 from keras_answers import keras_answers
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

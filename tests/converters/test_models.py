@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from edgecnn.converters import register, to_graph
 from edgecnn.converters.layers import REGISTERED
 from edgecnn.graph import Graph
 from keras_answers import keras_answers
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

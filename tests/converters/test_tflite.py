@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import struct
 import subprocess
 import sys
@@ -18,8 +17,6 @@ import pytest
 import edgecnn
 from edgecnn.converters import to_graph
 from edgecnn.converters.layers import LAYERS
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 flatbuffers = pytest.importorskip("flatbuffers")
 tflite = pytest.importorskip("tflite")

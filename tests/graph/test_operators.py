@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from edgecnn.errors import GraphError
 from edgecnn.graph import ACTIVATIONS, OPERATORS, reference
 from edgecnn.graph.operators import Shape, broadcast, effective_kernel, resolve_pads
 from graph_strategies import GraphBuilder
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 quick = settings(max_examples=60, deadline=None)
 

@@ -5,7 +5,6 @@ Weights are random and batch-norm statistics randomised too: zero mean and unit 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +16,6 @@ import pytest
 
 import edgecnn
 from edgecnn.runtime import cpu
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Importing TensorFlow warns of its own deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore")

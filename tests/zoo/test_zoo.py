@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -19,8 +18,6 @@ import pytest
 
 from edgecnn import zoo
 from edgecnn.zoo.googlenet import INCEPTION
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 with warnings.catch_warnings():
     # Importing TensorFlow warns of its own deprecations.

@@ -1,0 +1,18 @@
+"""What all tests need before they, and TensorFlow, whose Keras gives them their expected values, are imported."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow takes oneDNN's kernels on some CPUs. In TensorFlow 2.21 they give wrong values: convolutions of channels_first
+# images whose strides differ, and some of channels_last images, read memory that was never written.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The sweeps draw new cases each time; the tests that run by default draw the same ones, whoever runs them."""
+    settings.register_profile("repeatable", derandomize=True)
+    if config.getoption("-m") == "not sweep":
+        settings.load_profile("repeatable")
