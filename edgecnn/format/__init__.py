@@ -7,7 +7,7 @@ reader.py     file -> graph; trusts nothing
 """
 
 from edgecnn.format.container import VERSION
-from edgecnn.format.reader import ConstantInfo, FileInfo, describe, read
+from edgecnn.format.reader import ConstantInfo, FileInfo, describe, read, reading
 from edgecnn.format.writer import encode, write
 
-__all__ = ["VERSION", "ConstantInfo", "FileInfo", "describe", "encode", "read", "write"]
+__all__ = ["VERSION", "ConstantInfo", "FileInfo", "describe", "encode", "read", "reading", "write"]

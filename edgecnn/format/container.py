@@ -6,6 +6,7 @@ Everything is little-endian. Integers in sections are unsigned LEB128 ("varints"
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ GRAPH, CONSTANTS, WEIGHTS, METADATA = 1, 2, 3, 4
 SECTION_NAMES = {GRAPH: "graph", CONSTANTS: "constants", WEIGHTS: "weights", METADATA: "metadata"}
 REQUIRED = 1
 """Flag: a reader that does not know the section must refuse the file."""
+
+LARGE_SECTION = 2**20
+"""Bytes that take longer to sum up than a thread to start."""
 
 MOST_SECTIONS = 1024
 MOST_RANK = 8
@@ -73,7 +77,7 @@ def pack_head(sections: Sequence[Section], length: int) -> bytes:
 
 
 def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Section]]:
-    """Version and sections of a file; every byte outside the sections is checked.
+    """Version and sections of a file; every byte outside the sections is checked, those inside are `Checksums`' task.
 
     Raises:
         CorruptFileError, VersionError
@@ -122,12 +126,48 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
         end = offset + size
     if end != length:
         raise CorruptFileError(f"{name}: the sections end at byte {end}, the file at {length}")
-    for section in sections:
-        if checksum_of(data[section.offset : section.offset + section.length]) != section.checksum:
-            raise CorruptFileError(
-                f"{name}: section {section.name}: its checksum does not match; the file was changed or damaged"
-            )
     return (major, minor), sections
+
+
+class Checksums:
+    """Holds all sections against their checksums: small ones at once, the others while the caller goes on."""
+
+    def __init__(self, data: memoryview, sections: Sequence[Section], name: str) -> None:
+        self.name = name
+        self.wrong: Section | None = None
+        self.thread: threading.Thread | None = None
+        large = [section for section in sections if section.length > LARGE_SECTION]
+        self._hold(data, [section for section in sections if section.length <= LARGE_SECTION])
+        self._fail()
+        if large:
+            thread = threading.Thread(target=self._hold, args=(data, large), daemon=True)
+            try:
+                thread.start()
+                self.thread = thread
+            except RuntimeError:  # no more threads are to be had
+                self._hold(data, large)
+
+    def _hold(self, data: memoryview, sections: Sequence[Section]) -> None:
+        for section in sections:
+            if checksum_of(data[section.offset : section.offset + section.length]) != section.checksum:
+                self.wrong = section
+                return
+
+    def _fail(self) -> None:
+        if self.wrong:
+            raise CorruptFileError(
+                f"{self.name}: section {self.wrong.name}: its checksum does not match; the file was changed or damaged"
+            )
+
+    def wait(self) -> None:
+        """Until all are known.
+
+        Raises:
+            CorruptFileError: one is wrong.
+        """
+        if self.thread:
+            self.thread.join()
+        self._fail()
 
 
 class Output:

@@ -10,6 +10,9 @@ import numpy as np
 CHUNK = 2**24
 """Bytes that are read before the first of them are let go."""
 
+SMALL = 2**15
+"""Bytes: less is left in memory."""
+
 
 def checksum_of(data: memoryview) -> int:
     """CRC-32 of a part of a file. Of a mapped file no more than a chunk stays in memory."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from edgecnn.format.container import (
     MOST_ITEMS,
     MOST_RANK,
     WEIGHTS,
+    Checksums,
     Input,
     Section,
     align,
@@ -102,8 +104,29 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max
         VersionError: the file needs a newer reader.
         ModelFileError: no such file, no right to read it, or it exceeds max_bytes.
     """
+    with reading(source, max_bytes=max_bytes) as graph:
+        return graph
+
+
+@contextlib.contextmanager
+def reading(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None
+) -> Iterator[Graph]:
+    """As `read`, for work that may begin before the checksums of large sections are known: the block ends when they are.
+
+    Raises:
+        CorruptFileError: at the block's end, too, whatever else was raised in it.
+    """
     data, name = _open(source)
     _, sections = parse_head(data, name)
+    checksums = Checksums(data, sections, name)
+    try:
+        yield _read(data, sections, name, max_bytes)
+    finally:
+        checksums.wait()
+
+
+def _read(data: memoryview, sections: list[Section], name: str, max_bytes: int | None) -> Graph:
     parts = _parts(data, sections, name)
     graph_input = Input(parts[GRAPH], f"{name}: section graph")
     strings = _strings(graph_input)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from edgecnn.graph import OPERATORS, Graph, Node
 from edgecnn.graph.operators import effective_kernel, ints, number, resolve_pads
@@ -43,6 +44,8 @@ def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
         while (following := _next(graph, row[-1], shapes)) is not None and following.name not in taken:
             row.append(following)
         taken.update(link.name for link in row)
+        if all(_bytes(shapes[link.output]) <= LARGE_BYTES for link in row[:-1]):
+            continue  # nothing to gain
         found += [chain for chain in _cut(graph, row, shapes) if len(chain) > 1]
     return found
 
@@ -99,17 +102,46 @@ def _bytes(shape: tuple[int, ...]) -> int:
     return 4 * math.prod(shape)
 
 
+@dataclass(frozen=True)
+class _Link:
+    """What cutting a row needs of a node; sizes in bytes.
+
+    Attributes:
+        span: see `span_of`.
+        size, rows, row: of its output, all of it, its number of rows, and the floats of one.
+        weights: of its weights.
+        read: of its input, all channels of the output's pixels.
+    """
+
+    node: Node
+    span: Span
+    size: int
+    rows: int
+    row: int
+    weights: int
+    read: int
+
+
+def _link(graph: Graph, node: Node, shapes: Shapes) -> _Link:
+    span, out = span_of(graph, node, shapes), shapes[node.output]
+    assert span is not None  # it could not stand in a row
+    weights = 4 * math.prod(graph.constants[node.inputs[1]].shape) if node.operator.endswith("conv") else 0
+    read = 4 * math.prod(out[:2]) * shapes[node.inputs[0]][-1]
+    return _Link(node, span, _bytes(out), out[0], math.prod(out[1:]), weights, read)
+
+
 def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, ...]]:
     """The cheapest way to cut a row of nodes into chains; single nodes are steps of their own."""
+    links = [_link(graph, node, shapes) for node in row]
     # For the first i nodes: bytes that pass through the last cache or memory, and where the last chain starts.
     best: list[tuple[int, int]] = [(0, 0)]
-    for end in range(1, len(row) + 1):
+    for end in range(1, len(links) + 1):
         options = []
         for start in range(max(0, end - MOST_LINKS), end):
-            cost = _weights_read(graph, row[start:end], shapes)
+            cost = _weights_read(links[start:end])
             if cost is None:
                 continue
-            size = _bytes(shapes[row[start - 1].output]) if start else 0
+            size = links[start - 1].size if start else 0
             through = 2 * size if size > LARGE_BYTES else 0  # written and read
             options.append((best[start][0] + through + cost, -start))
         cost, start = min(options)
@@ -123,27 +155,25 @@ def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, 
     return chains[::-1]
 
 
-def _weights_read(graph: Graph, chain: Sequence[Node], shapes: Shapes) -> int | None:
+def _weights_read(chain: Sequence[_Link]) -> int | None:
     """Bytes of weights that a chain reads again for every band, or a node alone for every block of pixels, because they do not
     stay in the cache; None where the chain is not worth it or its buffers do not fit."""
-    outs = [shapes[node.output] for node in chain]
-    weights = [
-        4 * math.prod(graph.constants[node.inputs[1]].shape) if node.operator.endswith("conv") else 0 for node in chain
-    ]
     if len(chain) == 1:
-        depth = shapes[chain[0].inputs[0]][-1]
-        times = -(-4 * math.prod(outs[0][:2]) * depth // BLOCK_BYTES)
+        times = -(-chain[0].read // BLOCK_BYTES)
     else:
-        if outs[-1][0] < LEAST_ROWS or all(_bytes(shape) <= LARGE_BYTES for shape in outs[:-1]):
+        if chain[-1].rows < LEAST_ROWS or all(link.size <= LARGE_BYTES for link in chain[:-1]):
             return None
-        spans = [span for node in chain if (span := span_of(graph, node, shapes)) is not None]
         bands = band_of(
-            spans, [shape[0] for shape in outs], [math.prod(shape[1:]) for shape in outs], BUFFER_BYTES // 4
+            [link.span for link in chain],
+            [link.rows for link in chain],
+            [link.row for link in chain],
+            BUFFER_BYTES // 4,
         )
         if bands is None:
             return None
-        times = -(-outs[-1][0] // bands[0])
-    return times * sum(weights) if sum(weights) > WEIGHT_BYTES else 0
+        times = -(-chain[-1].rows // bands[0])
+    weights = sum(link.weights for link in chain)
+    return times * weights if weights > WEIGHT_BYTES else 0
 
 
 def macs_of(chain: Sequence[Node], graph: Graph, shapes: Shapes) -> int:

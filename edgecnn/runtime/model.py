@@ -120,7 +120,7 @@ class Model:
         self._instruction_set = cpu.choose(isa)
         self._threads = threading_rules.choose(threads)
         self._file_size = file_size
-        self._weights = PackedWeights()
+        self._weights = PackedWeights(self._threads)
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self.inputs = tuple(TensorSpec(port.name, graph.tensors[port.tensor].shape) for port in graph.inputs)
         self.outputs = tuple(TensorSpec(port.name, graph.tensors[port.tensor].shape) for port in graph.outputs)
@@ -552,10 +552,13 @@ def load(
     if isinstance(source, Graph):
         source.check()
         graph = source
+        model = Model(graph, threads=threads)
     else:
-        graph = file_format.read(source, max_bytes=max_bytes)
-        size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
-    model = Model(graph, threads=threads, file_size=size)
+        size = len(source) if isinstance(source, bytes | bytearray | memoryview) else None
+        with file_format.reading(source, max_bytes=max_bytes) as graph:
+            if size is None:
+                size = os.stat(source).st_size  # type: ignore[arg-type]  # a path: it could be read
+            model = Model(graph, threads=threads, file_size=size)
     if not tune:
         return model
     from edgecnn.runtime.tuning import tuned  # here: it is for few, and makes models itself

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,29 +18,71 @@ from edgecnn.runtime.executor import Executor, Step
 from edgecnn.runtime.kernels import FAMILIES
 from edgecnn.runtime.kernels.algorithms import algorithms as algorithms_of
 from edgecnn.runtime.kernels.chain import prepare_chain
+from edgecnn.runtime.kernels.filling import fill_all
 from edgecnn.runtime.memory import Layout, View, layout
+
+if TYPE_CHECKING:
+    from edgecnn.runtime.kernels.filling import Filling, Later
 
 SERIAL_MACS, SERIAL_VALUES = 65536, 16384
 """Steps of fewer multiply-adds and output values than these run on one thread: meeting costs more than sharing."""
 
 
+WAITING_BYTES = 2**22
+"""Of weights that wait for being packed: what of the file is in memory beside what is packed already."""
+
+
 @dataclass
 class PackedWeights:
-    """Packed weights by (node, purpose), shared by all plans of a model: packing does not depend on the input's size."""
+    """Packed weights by (node, purpose), shared by all plans of a model: packing does not depend on the input's size.
 
+    Attributes:
+        threads: how many may pack.
+    """
+
+    threads: int = 1
     store: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    def get(self, key: tuple[str, str], pack: Callable[[], Any]) -> Any:
-        """What `pack` gives, once."""
-        if key not in self.store:
-            self.store[key] = pack()
-        return self.store[key]
 
     @property
     def nbytes(self) -> int:
         """Bytes of all packed arrays."""
         arrays = [a for value in self.store.values() for a in (value if isinstance(value, tuple) else (value,))]
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+
+class Packing:
+    """What a plan packs. Nothing of it is seen by other plans before it is done, so that plans can be made at once."""
+
+    def __init__(self, weights: PackedWeights) -> None:
+        self.weights = weights
+        self.packed: dict[tuple[str, str], Any] = {}
+        self.fillings: list[Filling] = []
+        self.sources: list[np.ndarray] = []
+        self.waiting = 0
+
+    def get(self, key: tuple[str, str], sources: Sequence[np.ndarray], pack: Callable[[Later], Any]) -> Any:
+        """What `pack` gives for some constants, once. Its values may be filled in later, by `finish` at the latest; then the
+        constants are not needed in memory any more."""
+        known = self.weights.store if key in self.weights.store else self.packed
+        if key not in known:
+            known[key] = pack(self.fillings.append)
+        self.sources += sources
+        self.waiting += sum(source.nbytes for source in sources)
+        if self.waiting > WAITING_BYTES:
+            self._fill()
+        return known[key]
+
+    def _fill(self) -> None:
+        fill_all(self.fillings, self.weights.threads)
+        for source in self.sources:
+            forget(source)
+        self.fillings, self.sources, self.waiting = [], [], 0
+
+    def finish(self) -> None:
+        """Fill in what waits, and let other plans see it."""
+        self._fill()
+        for key, value in self.packed.items():
+            self.weights.store.setdefault(key, value)
 
 
 @dataclass(frozen=True)
@@ -55,7 +97,7 @@ class Placed:
         shapes: of its inputs without the batch (a constant's whole shape), None where absent.
         out_shape: without the batch.
         instruction_set: whose micro-kernels to use.
-        weights: where packed weights are kept.
+        packing: where packed weights come from.
         macs: multiply-accumulates of one image.
         algorithm: the name of the one to use where several are possible; "": the one of least estimated cost.
         compared: whether its channels are the model's answers, which are compared with each other: equal filters must then
@@ -69,7 +111,7 @@ class Placed:
     shapes: tuple[tuple[int, ...] | None, ...]
     out_shape: tuple[int, ...]
     instruction_set: InstructionSet
-    weights: PackedWeights
+    packing: Packing
     macs: int
     algorithm: str = ""
     compared: bool = False
@@ -88,13 +130,10 @@ class Placed:
         index = self._index(role)
         return None if index is None else self.constants[index]
 
-    def packed(self, purpose: str, pack: Callable[[], Any]) -> Any:
-        """This node's packed weights for a purpose. The constants behind them are not needed in memory any more."""
-        found = self.weights.get((self.node.name, f"{purpose} {self.instruction_set.name}"), pack)
-        for constant in self.constants:
-            if constant is not None:
-                forget(constant)
-        return found
+    def packed(self, purpose: str, pack: Callable[[Later], Any]) -> Any:
+        """This node's packed weights for a purpose; see `Packing.get`."""
+        sources = [constant for constant in self.constants if constant is not None]
+        return self.packing.get((self.node.name, f"{purpose} {self.instruction_set.name}"), sources, pack)
 
     @property
     def serial(self) -> bool:
@@ -165,16 +204,14 @@ def plan(
     chain_of = {node.name: chain for chain in chains for node in chain}
     places = layout(graph, shapes, chains)
     compared = _compared(graph)
+    packing = Packing(weights)
     steps: list[Step] = []
     nodes: list[tuple[Node, ...]] = []
 
     def prepared(node: Node) -> tuple[Placed, Step | None]:
-        placed = _place(graph, node, shapes, places, instruction_set, weights)
-        placed = replace(placed, compared=node.name in compared)
-        if node.name in chain_of:
-            placed = replace(placed, algorithm="direct")  # the one that computes rows
-        elif algorithms and node.name in algorithms:
-            placed = replace(placed, algorithm=algorithms[node.name])
+        # Of a chain the one that computes rows.
+        algorithm = "direct" if node.name in chain_of else (algorithms or {}).get(node.name, "")
+        placed = _place(graph, node, shapes, places, instruction_set, packing, algorithm, node.name in compared)
         return placed, FAMILIES[node.operator](placed)
 
     for node in graph.nodes:
@@ -190,11 +227,12 @@ def plan(
             steps.append(step)
             nodes.append(chain)
     for name, view in places.copies:
-        step = FAMILIES["identity"](_copy(name, places.views[name], view, shapes[name], instruction_set, weights))
+        step = FAMILIES["identity"](_copy(name, places.views[name], view, shapes[name], instruction_set, packing))
         assert step is not None  # a copy to an output is never in place already
         step.name = f"copy of {name}"
         steps.append(step)
         nodes.append(())
+    packing.finish()
     executor = Executor(
         steps,
         places.arena,
@@ -242,8 +280,8 @@ def possible_algorithms(
     found = {}
     for node in graph.nodes:
         if node.operator == "conv" and node.name not in linked:
-            placed = _place(graph, node, shapes, places, instruction_set, PackedWeights())
-            placed = replace(placed, compared=node.name in compared)
+            packing = Packing(PackedWeights())
+            placed = _place(graph, node, shapes, places, instruction_set, packing, "", node.name in compared)
             names = tuple(algorithm.name for algorithm in algorithms_of(placed) if algorithm.cost < math.inf)
             if len(names) > 1:
                 found[node.name] = names
@@ -267,7 +305,9 @@ def _place(
     shapes: Mapping[str, tuple[int, ...]],
     places: Layout,
     instruction_set: InstructionSet,
-    weights: PackedWeights,
+    packing: Packing,
+    algorithm: str,
+    compared: bool,
 ) -> Placed:
     constants = tuple(_dense(graph, name) if name in graph.constants else None for name in node.inputs)
     given = tuple(
@@ -287,8 +327,10 @@ def _place(
         given,
         out_shape,
         instruction_set,
-        weights,
+        packing,
         row.macs(node.attributes, batched, [(None, *out_shape)]),
+        algorithm,
+        compared,
     )
 
 
@@ -298,10 +340,10 @@ def _copy(
     out: View,
     shape: tuple[int, ...],
     instruction_set: InstructionSet,
-    weights: PackedWeights,
+    packing: Packing,
 ) -> Placed:
     node = Node("identity", f"copy of {name}", (name,), (name,))
-    return Placed(node, (x,), out, (None,), (shape,), shape, instruction_set, weights, 0)
+    return Placed(node, (x,), out, (None,), (shape,), shape, instruction_set, packing, 0)
 
 
 def _dense(graph: Graph, name: str) -> np.ndarray:

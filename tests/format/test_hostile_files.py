@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 import edgecnn
 from edgecnn.errors import CorruptFileError, ModelFileError, VersionError
 from edgecnn.format import encode, read
+from edgecnn.format.container import LARGE_SECTION
 from file_graphs import resealed, rich_graph
+from graph_strategies import GraphBuilder
 
 WHOLE = encode(rich_graph())
 
@@ -49,6 +52,32 @@ def test_a_truncated_file_says_how_much_is_there(tmp_path: Path) -> None:
     path.write_bytes(WHOLE[:-10])
     with pytest.raises(CorruptFileError, match=f"cut.ecnn.*truncated: {len(WHOLE) - 10} of {len(WHOLE)} bytes"):
         edgecnn.load(path)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_damage_of_a_large_section_is_noticed_before_anybody_holds_the_model(
+    threads: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its checksum is computed beside the reading; in the reading itself where no thread can be had."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    if not threads:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    builder = GraphBuilder()
+    weights = np.random.default_rng(0).standard_normal((LARGE_SECTION // 1024, 512), np.float32)
+    graph = builder.graph(builder.add("dense", builder.input("x", len(weights)), weights))
+    path = tmp_path / "large.ecnn"
+    data = bytearray(encode(graph))
+    path.write_bytes(data)
+    x = np.ones((1, len(weights)), np.float32)
+    np.testing.assert_allclose(edgecnn.load(path)(x)[0], x @ weights, rtol=1e-4, atol=1e-4)
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    for open_it in (edgecnn.load, read):
+        with pytest.raises(CorruptFileError, match=r"large\.ecnn: section weights: its checksum does not match"):
+            open_it(path)
 
 
 def test_any_flipped_bit_is_noticed() -> None:

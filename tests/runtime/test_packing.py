@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.runtime import cpu
+from edgecnn.runtime.kernels.filling import Filling, fill_all
 from edgecnn.runtime.kernels.packing import (
     POINTS,
     WinogradForm,
@@ -19,16 +20,21 @@ from edgecnn.runtime.kernels.packing import (
 )
 from edgecnn.runtime.kernels.winograd import pack_winograd
 
+THREADS = st.sampled_from([1, 2, 7])
 ROWS = {4: (8, 6, 0, 0), 8: (10, 6, 4, 0), 16: (12, 14, 8, 6)}
 
 
-@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 4), st.sampled_from([4, 8, 16]), st.booleans())
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 4), st.sampled_from([4, 8, 16]), st.booleans(), THREADS)
 @settings(max_examples=100, deadline=None)
-def test_panels_give_back_the_matrix(depth: int, each: int, groups: int, lanes: int, biased: bool) -> None:
+def test_panels_give_back_the_matrix(
+    depth: int, each: int, groups: int, lanes: int, biased: bool, threads: int
+) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((depth, each * groups), np.float32)
     bias = rng.standard_normal(each * groups, np.float32) if biased else None
-    packed, panels = pack_panels(weights, bias, groups, lanes, ROWS[lanes])
+    fillings: list[Filling] = []
+    packed, panels = pack_panels(weights, bias, groups, lanes, ROWS[lanes], fillings.append)
+    fill_all(fillings, threads)
     again, biases = np.zeros_like(weights), np.zeros(each * groups, np.float32)
     covered = np.zeros(each * groups, int)
     for panel in panels:
@@ -88,16 +94,20 @@ def test_transformed_filters_are_values_of_a_polynomial_over_the_lagrange_diviso
     assert values[-1] == filters[-1]  # at infinity
 
 
-@given(st.integers(1, 12), st.integers(1, 70), st.integers(1, 3), st.sampled_from(cpu.supported()), st.booleans())
+@given(
+    st.integers(1, 12), st.integers(1, 70), st.integers(1, 3), st.sampled_from(cpu.supported()), st.booleans(), THREADS
+)
 @settings(max_examples=50, deadline=None)
 def test_winograd_panels_hold_every_transformed_filter(
-    depth: int, each: int, groups: int, isa: cpu.InstructionSet, biased: bool
+    depth: int, each: int, groups: int, isa: cpu.InstructionSet, biased: bool, threads: int
 ) -> None:
     rng = np.random.default_rng(0)
     form = WinogradForm(6, 4, 4, 2)
     weights = rng.standard_normal((3, 3, depth, each * groups), np.float32)
     bias = rng.standard_normal(each * groups, np.float32) if biased else None
-    packed, panels, biases = pack_winograd(weights, bias, groups, form, isa)
+    fillings: list[Filling] = []
+    packed, panels, biases = pack_winograd(weights, bias, groups, form, isa, fillings.append)
+    fill_all(fillings, threads)
     high, wide = filter_transformation(6, 3), filter_transformation(4, 3)
     expected = np.einsum("ai,bj,ijcn->abcn", high, wide, weights).reshape(24, depth, -1)
     covered = np.zeros(each * groups, int)

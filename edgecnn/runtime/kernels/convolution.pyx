@@ -385,7 +385,9 @@ cdef ConvolutionStep prepare_product(placed, product):
     rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
     packed, panels = placed.packed(
         product.purpose,
-        lambda: pack_panels(product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows),
+        lambda later: pack_panels(
+            product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows, later
+        ),
     )
     step.keep = packed
     step.panel = as_panels(packed, panels)

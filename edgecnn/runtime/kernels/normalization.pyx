@@ -281,7 +281,7 @@ def prepare_batch_normalization(placed):
         x, out = replace(x, **runs), replace(out, **runs)
         rest = values - (x.width - 1) * wide
     scale, shift = placed.packed(
-        f"scale and shift of {many}", lambda: [np.tile(array, many) for array in fold(*statistics, epsilon)]
+        f"scale and shift of {many}", lambda _: [np.tile(array, many) for array in fold(*statistics, epsilon)]
     )
     step.keep = (scale, shift)
     a.scale = <const float *><uintptr_t>scale.ctypes.data

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from edgecnn.runtime.kernels.filling import PanelFilling
+
+if TYPE_CHECKING:
+    from edgecnn.runtime.kernels.filling import Later
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def split_filters(filters: int, lanes: int, rows: Sequence[int]) -> list[int]:
 
 
 def pack_panels(
-    weights: np.ndarray, bias: np.ndarray | None, groups: int, lanes: int, rows: Sequence[int]
+    weights: np.ndarray, bias: np.ndarray | None, groups: int, lanes: int, rows: Sequence[int], later: Later
 ) -> tuple[np.ndarray, tuple[Panel, ...]]:
     """Pack a matrix for `groups` products side by side.
 
@@ -59,6 +64,7 @@ def pack_panels(
         bias: float32 (filters,) or None.
         lanes: floats in a vector.
         rows: see `split_filters`.
+        later: takes the `Filling` that gives the array its values.
 
     Returns:
         All panels in one aligned array, and where each lies: group by group, equally many for each.
@@ -75,13 +81,11 @@ def pack_panels(
             width = vectors * lanes
             columns = min(width, each - column)
             first = group * each + column
-            if bias is not None:
-                packed[offset : offset + columns] = bias[first : first + columns]
-            matrix = packed[offset + width : offset + width * (depth + 1)].reshape(depth, width)
-            matrix[:, :columns] = weights[:, first : first + columns]
             panels.append(Panel(vectors, first, columns, offset + width, offset))
             offset += width * (depth + 1)
             column += columns
+    bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
+    later(PanelFilling(np.ascontiguousarray(weights, np.float32), bias, packed, panels, lanes))
     return packed, tuple(panels)
 
 

@@ -22,6 +22,7 @@ from libc.stdlib cimport free
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
+from edgecnn.runtime.kernels.filling cimport Filling
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_BINARY_subtract, ec_activation, ec_panel, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
@@ -187,12 +188,58 @@ cdef void add_halves(const strassen_arguments *a, const float *upper, const floa
     a.table.binary[EC_BINARY_subtract](upper + a.depth, sums + step, sums + 3 * step, a.depth)
 
 
-def pack_halves(weights, bias, InstructionSet instruction_set):
-    """The seven matrices, panel by panel in the order of their use.
+cdef class HalvesFilling(Filling):
+    """The seven matrices that Strassen's algorithm multiplies by: see `pack_halves`."""
+
+    cdef const float *source
+    cdef packed_panel *panels
+    cdef size_t depth, filters, lanes     # depth, filters: of a half
+
+    def __cinit__(self, weights, packed, panels, size_t lanes):
+        self.kept = (weights, packed)
+        self.source = <const float *><uintptr_t>weights.ctypes.data
+        self.panels, self.parts = as_panels(packed, panels), len(panels)
+        self.depth, self.filters, self.lanes = weights.shape[0] // 2, weights.shape[1] // 2, lanes
+
+    def __dealloc__(self):
+        free(self.panels)
+
+    cdef void fill(self, size_t part) noexcept nogil:
+        cdef size_t j, k, width, step, across = 2 * self.filters
+        cdef const packed_panel *panel
+        cdef const float *b11
+        cdef const float *b12
+        cdef const float *b21
+        cdef const float *b22
+        cdef float *m
+        cdef float t1, t2
+        panel = self.panels + part
+        width = panel.vectors * self.lanes
+        step = self.depth * width
+        for k in range(self.depth):
+            b11 = self.source + k * across + panel.column
+            b12, b21 = b11 + self.filters, b11 + self.depth * across
+            b22 = b21 + self.filters
+            m = <float *>panel.weights + k * width
+            for j in range(panel.columns):
+                t1 = b12[j] - b11[j]
+                t2 = b22[j] - t1
+                m[j] = b11[j]
+                m[j + step] = b21[j]
+                m[j + 2 * step] = t2
+                m[j + 3 * step] = b22[j] - b12[j]
+                m[j + 4 * step] = t1
+                m[j + 5 * step] = b22[j]
+                m[j + 6 * step] = b21[j] - t2
+
+
+def pack_halves(weights, bias, InstructionSet instruction_set, later):
+    """The seven matrices, panel by panel in the order of their use: B11, B21, T2, T3, T1, B22, T4.
 
     Args:
         weights: float32 (depth, filters), both even.
         bias: float32 (filters,) or None.
+        later: takes the `Filling` that gives the panels their values.
 
     Returns:
         All panels in one aligned array, each [7][depth / 2][vectors * lanes]; where each lies; the biases, two rows a
@@ -206,21 +253,13 @@ def pack_halves(weights, bias, InstructionSet instruction_set):
     panels, offset, column = [], 0, 0
     for index, vectors in enumerate(widths):
         width, columns = vectors * lanes, min(vectors * lanes, filters - column)
-        block = packed[offset : offset + PRODUCTS * depth * width].reshape(PRODUCTS, depth, width)[..., :columns]
-        left = weights[:, column : column + columns]
-        right = weights[:, filters + column : filters + column + columns]
-        b11, b12, b21, b22 = left[:depth], right[:depth], left[depth:], right[depth:]
-        block[0], block[1], block[5] = b11, b21, b22
-        np.subtract(b12, b11, out=block[4])       # T1
-        np.subtract(b22, block[4], out=block[2])  # T2
-        np.subtract(b22, b12, out=block[3])       # T3
-        np.subtract(b21, block[2], out=block[6])  # T4
         if bias is not None:
             biases[2 * index, :columns] = bias[column : column + columns]
             biases[2 * index + 1, :columns] = bias[filters + column : filters + column + columns]
         panels.append(Panel(vectors, column, columns, offset, 0))
         offset += PRODUCTS * depth * width
         column += columns
+    later(HalvesFilling(np.ascontiguousarray(weights, np.float32), packed, panels, lanes))
     return packed, tuple(panels), biases
 
 
@@ -232,7 +271,7 @@ def prepare_strassen(placed):
     x, out, weights = placed.view("x"), placed.out, placed.constant("weights")
     weights = weights.reshape(weights.shape[-2:])
     packed, panels, bias = placed.packed(
-        "strassen", lambda: pack_halves(weights, placed.constant("bias"), instruction_set)
+        "strassen", lambda later: pack_halves(weights, placed.constant("bias"), instruction_set, later)
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)

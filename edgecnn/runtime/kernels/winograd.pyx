@@ -19,6 +19,7 @@ from libc.string cimport memcpy, memset
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
+from edgecnn.runtime.kernels.filling cimport Filling
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport (
     EC_WINOGRADS,
@@ -225,32 +226,63 @@ def forms(InstructionSet instruction_set):
     return tuple(result)
 
 
-def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction_set):
+cdef class FilterFilling(Filling):
+    """Transforms the filters of a convolution: see `pack_winograd`."""
+
+    cdef const float *source
+    cdef packed_panel *panels
+    cdef size_t depth, filters
+    cdef ec_winograd_filter filter
+    cdef const ec_table *table
+
+    def __cinit__(self, weights, packed, panels, form, InstructionSet instruction_set):
+        points = form.height_points, form.width_points
+        matrices = [filter_transformation(*size) for size in zip(points, form.taps)]
+        self.filter.height_points, self.filter.width_points = points
+        self.filter.height_taps, self.filter.width_taps = form.taps
+        self.filter.height = <const double *><uintptr_t>matrices[0].ctypes.data
+        self.filter.width = <const double *><uintptr_t>matrices[1].ctypes.data
+        self.source = <const float *><uintptr_t>weights.ctypes.data
+        self.panels, self.parts = as_panels(packed, panels), len(panels)
+        self.depth, self.filters = weights.shape[2:]
+        self.table = instruction_set.table
+        self.kept = (weights, packed, matrices)
+
+    def __dealloc__(self):
+        free(self.panels)
+
+    cdef void fill(self, size_t part) noexcept nogil:
+        cdef size_t k, v, width, lanes = self.table.lanes
+        cdef const packed_panel *panel
+        panel = self.panels + part
+        width = panel.vectors * lanes
+        for k in range(self.depth):
+            v = 0
+            while v < panel.columns:
+                self.table.winograd_filters(
+                    &self.filter, self.source + k * self.filters + panel.column + v, self.depth * self.filters,
+                    min(lanes, panel.columns - v), <float *>panel.weights + k * width + v, self.depth * width,
+                )
+                v += lanes
+
+
+def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction_set, later):
     """Transform and pack the filters of a convolution.
 
     Args:
         weights: float32 (rows, columns, channels of a group, filters).
         bias: float32 (filters,) or None.
         form: whose taps are the filters'.
+        later: takes the `Filling` that gives the panels their values.
 
     Returns:
         All panels in one aligned array, each [positions][channels][vectors * lanes]; where each lies; the biases of a
         panel, as wide as the widest, and a row of zeros behind them.
     """
-    cdef ec_winograd_filter filter
-    cdef const float *source
-    cdef float *target
-    cdef size_t depth = weights.shape[2], filters = weights.shape[3], each = filters // groups
-    cdef size_t lanes = instruction_set.lanes, k, v, width, columns, positions = form.positions
-    widths = split_filters(each, lanes, [instruction_set.table.gemm_rows[k] for k in range(4)])
-    points = form.height_points, form.width_points
-    matrices = [filter_transformation(*size) for size in zip(points, form.taps)]
-    filter.height_points, filter.width_points = points
-    filter.height_taps, filter.width_taps = form.taps
-    filter.height = <const double *><uintptr_t>matrices[0].ctypes.data
-    filter.width = <const double *><uintptr_t>matrices[1].ctypes.data
-    weights = np.ascontiguousarray(weights, np.float32)
-    packed = aligned(groups * sum(widths) * lanes * positions * depth)
+    depth, filters = weights.shape[2:]
+    each, lanes = filters // groups, instruction_set.lanes
+    widths = split_filters(each, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)])
+    packed = aligned(groups * sum(widths) * lanes * form.positions * depth)
     biases = aligned((groups * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
     panels = []
     offset = 0
@@ -258,23 +290,13 @@ def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction
         column = 0
         for vectors in widths:
             first = group * each + column
-            width, columns = vectors * lanes, min(vectors * lanes, each - column)
-            source = <const float *><uintptr_t>weights.ctypes.data + <size_t>first
-            target = <float *><uintptr_t>packed.ctypes.data + <size_t>offset
-            with nogil:
-                for k in range(depth):
-                    v = 0
-                    while v < columns:
-                        instruction_set.table.winograd_filters(
-                            &filter, source + k * filters + v, depth * filters, min(lanes, columns - v),
-                            target + k * width + v, depth * width,
-                        )
-                        v += lanes
+            columns = min(vectors * lanes, each - column)
             if bias is not None:
-                biases[len(panels), : min(vectors * lanes, each - column)] = bias[first : first + columns]
+                biases[len(panels), :columns] = bias[first : first + columns]
             panels.append(Panel(vectors, first, columns, offset, 0))
-            offset += positions * depth * width
+            offset += form.positions * depth * vectors * lanes
             column += columns
+    later(FilterFilling(np.ascontiguousarray(weights, np.float32), packed, panels, form, instruction_set))
     return packed, tuple(panels), biases
 
 
@@ -308,7 +330,7 @@ def prepare_winograd(placed, form):
 
     packed, panels, bias = placed.packed(
         f"winograd {form}",
-        lambda: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set),
+        lambda later: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set, later),
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)
