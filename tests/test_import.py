@@ -23,6 +23,7 @@ def run(code: str) -> str:
     [
         "import edgecnn",
         "import edgecnn.cli",
+        "import edgecnn.training",
         "import edgecnn; edgecnn.convert, edgecnn.info()",
         "import edgecnn.cli; edgecnn.cli.main(['info'])",
     ],

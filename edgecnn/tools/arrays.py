@@ -121,4 +121,5 @@ def _save_archive(file: Any, arrays: Mapping[str, Array]) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                # Not np.ascontiguousarray, which makes an array of one axis of a single number.
                 np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)

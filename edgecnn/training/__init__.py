@@ -2,8 +2,12 @@
 
 pruning.py       prune(), the callback Pruning
 masks.py         which weights go: normalisation, patterns, quantiles, the schedule; NumPy alone
+sensitivity.py   what each layer can bear
+explore.py       all of it tried and measured: the Pareto front
+structure.py     separable(), average_pooling(), batch_normalization(), activation()
 channels.py      groups of channels that can go, and their removal from a model
 keras_models.py  walking and rebuilding Keras models; data; statistics of batch normalisation
+files.py         from file to file, with accuracy, bytes and milliseconds: `edgecnn prune`
 plots.py         pictures
 """
 
@@ -12,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgecnn.training.channels import remove_channels
+from edgecnn.training.explore import Candidate, Exploration, explore
 from edgecnn.training.keras_models import refresh_statistics
 from edgecnn.training.masks import Pattern, Schedule, parse_pattern
 from edgecnn.training.pruning import (
@@ -22,19 +27,30 @@ from edgecnn.training.pruning import (
     prune,
     pruning_class,
 )
+from edgecnn.training.sensitivity import Sensitivity, sensitivity
+from edgecnn.training.structure import activation, average_pooling, batch_normalization, separable
 
 __all__ = [
+    "Candidate",
+    "Exploration",
     "LayerSparsity",
     "Pattern",
     "Pruning",
     "PruningReport",
     "Schedule",
+    "Sensitivity",
+    "activation",
+    "average_pooling",
+    "batch_normalization",
+    "explore",
     "layer_sparsity",
     "parse_pattern",
     "prunable_layers",
     "prune",
     "refresh_statistics",
     "remove_channels",
+    "sensitivity",
+    "separable",
 ]
 
 

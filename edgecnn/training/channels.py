@@ -25,7 +25,16 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import InputError
-from edgecnn.training.keras_models import Copier, check_model, import_keras, inputs_of, is_graph, rebuild, walk
+from edgecnn.training.keras_models import (
+    Copier,
+    check_model,
+    import_keras,
+    inputs_of,
+    is_graph,
+    rebuild,
+    to_array,
+    walk,
+)
 from edgecnn.training.masks import normalised
 
 Array = np.ndarray[Any, Any]
@@ -141,10 +150,10 @@ def _walk(model: Any, found: Wiring, gone: Callable[[Array], Array]) -> None:
     tree = import_keras().tree
 
     def call(path: str, layer: Any, *arguments: Any, **options: Any) -> Any:
-        read = [value for value in tree.flatten((arguments, options)) if isinstance(value, Channels)]
+        given = [value for value in tree.flatten((arguments, options)) if isinstance(value, Channels)]
         symbolic = tree.map_structure(lambda v: v.tensor if isinstance(v, Channels) else v, (arguments, options))
         tensor = layer.compute_output_spec(*symbolic[0], **symbolic[1])
-        return _follow(found, layer, read, arguments, tensor, gone)
+        return _follow(found, layer, given, arguments, tensor, gone)
 
     def unknown(tensor: Any) -> Channels:
         return _unknown(found, tensor)
@@ -191,7 +200,7 @@ def _from_one(
     if kind in DEPTHWISE:
         repeat = layer.depth_multiplier
         labels = _pass(found, layer, np.repeat(x.labels, repeat))
-        bias = np.zeros(len(labels)) if layer.bias is None else _array(layer.bias)
+        bias = np.zeros(len(labels)) if layer.bias is None else to_array(layer.bias)
         zero = np.repeat(x.zero, repeat) & ((bias == 0) | gone(labels))
         return _activated(found, layer, Channels(labels, zero, tensor))
     if kind == "BatchNormalization" and _axis(layer, x) == len(x.tensor.shape) - 1:
@@ -218,11 +227,11 @@ def _mixing(found: Wiring, layer: Any, kind: str, x: Channels, tensor: Any, gone
         found.made[key] = found.new(tensor.shape[-1])
     found.live.update(int(label) for label in x.labels[~x.zero])
     labels = found.made[key]
-    kernel = _array(layer.pointwise_kernel if kind in SEPARABLE else layer.kernel)
+    kernel = to_array(layer.pointwise_kernel if kind in SEPARABLE else layer.kernel)
     kernel = np.swapaxes(kernel, -1, -2) if kind in TRANSPOSED else kernel
     zero = (kernel == 0).reshape(-1, kernel.shape[-1]).all(axis=0)
     if layer.bias is not None:
-        zero &= _array(layer.bias) == 0
+        zero &= to_array(layer.bias) == 0
     return _activated(found, layer, Channels(labels, zero | gone(labels), tensor))
 
 
@@ -290,11 +299,11 @@ def _axis(layer: Any, x: Channels) -> int:
 
 def _shift(layer: Any) -> Array:
     """What a batch normalisation makes of zero."""
-    scale = 1 / np.sqrt(_array(layer.moving_variance) + layer.epsilon)
+    scale = 1 / np.sqrt(to_array(layer.moving_variance) + layer.epsilon)
     if layer.gamma is not None:
-        scale = scale * _array(layer.gamma)
-    shift = -_array(layer.moving_mean) * scale
-    return np.asarray(shift if layer.beta is None else shift + _array(layer.beta))
+        scale = scale * to_array(layer.gamma)
+    shift = -to_array(layer.moving_mean) * scale
+    return np.asarray(shift if layer.beta is None else shift + to_array(layer.beta))
 
 
 def _activation_name(layer: Any) -> str:
@@ -309,20 +318,17 @@ def _mixes(layer: Any) -> bool:
 def _keeps_zero(layer: Any) -> bool:
     """Whether the activation, part of a layer or one of its own, makes zero of zero."""
     keras = import_keras()
-    activation: Any = getattr(layer, "activation", None)
+    activation = getattr(layer, "activation", None)
     if activation is None and type(layer).__name__ not in POINTWISE:
         return True
     zero = np.zeros((1, 1), np.float32)
-    answer = layer(zero) if type(layer).__name__ in POINTWISE else activation(keras.ops.convert_to_tensor(zero))
+    function: Any = layer if type(layer).__name__ in POINTWISE else activation
+    answer = function(keras.ops.convert_to_tensor(zero))
     return bool((keras.ops.convert_to_numpy(answer) == 0).all())
 
 
 def _is_number(arguments: Any) -> bool:
     return all(isinstance(value, Channels | int | float) for value in arguments)
-
-
-def _array(variable: Any) -> Array:
-    return np.asarray(import_keras().ops.convert_to_numpy(variable))
 
 
 class ChannelUnits:
@@ -362,7 +368,7 @@ class ChannelUnits:
         """For each set of layers that share their channels: how much each channel counts, and its weights."""
         squares, counts = {}, {}
         for key, variable in self.kernels.items():
-            magnitude = normalised(_array(variable), self.normalise)
+            magnitude = normalised(to_array(variable), self.normalise)
             squares[key] = np.square(magnitude).reshape(-1, magnitude.shape[-1]).sum(axis=0)
             counts[key] = magnitude.size // magnitude.shape[-1]
         scores, sizes = [], []
@@ -479,7 +485,7 @@ def _staying(found: Wiring, labels: Array | None, gone: set[int]) -> Any:
 
 def _cut(layer: Any, variable: Any, reads: Any, makes: Any) -> Array:
     """A variable without the channels that go."""
-    array, kind = _array(variable), type(layer).__name__
+    array, kind = to_array(variable), type(layer).__name__
     if kind in DEPTHWISE and array.ndim > 1:
         return array[..., makes.reshape(array.shape[-2:])[:, 0], :]
     if kind in SEPARABLE and variable is layer.depthwise_kernel:

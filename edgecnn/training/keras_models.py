@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -38,6 +39,13 @@ def import_keras() -> Any:
     if not hasattr(keras, "ops"):
         raise MissingPackageError(f'Keras {keras.__version__} is too old: pip install "edgecnn[train]"')
     return keras
+
+
+def to_array(value: Any) -> Array:
+    """A variable or tensor of Keras as an array."""
+    ops = import_keras().ops
+    # By way of a tensor: NumPy 2 warns of what Keras' variables do.
+    return np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(value)))
 
 
 def check_model(model: Any) -> Any:
@@ -103,9 +111,31 @@ def walk(model: Any, values: Any, call: Call) -> Any:
 
 
 def inputs_of(model: Any) -> Any:
-    """Keras' tensors that a model takes, in its structure."""
-    # Before it is called a sequential model has no `input`.
+    """The model's symbolic inputs, nested as its callers nest what they give."""
     return model.inputs[0] if isinstance(model, import_keras().Sequential) else model.input
+
+
+def in_order(model: Any) -> list[tuple[str, Any, tuple[Any, ...]]]:
+    """(path, layer, layers whose answers it reads) of every call in a model, as they are computed."""
+    tree, found = import_keras().tree, []
+
+    def call(path: str, layer: Any, *arguments: Any, **options: Any) -> Any:
+        given = [value for value in tree.flatten((arguments, options)) if isinstance(value, _Answer)]
+        found.append((path, layer, tuple(value.layer for value in given if value.layer is not None)))
+        tensors = tree.map_structure(lambda v: v.tensor if isinstance(v, _Answer) else v, (arguments, options))
+        made = layer.compute_output_spec(*tensors[0], **tensors[1])
+        return tree.map_structure(lambda tensor: _Answer(layer, tensor), made)
+
+    walk(model, tree.map_structure(lambda tensor: _Answer(None, tensor), inputs_of(model)), call)
+    return found
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A symbolic tensor, and the layer that made it; None for an input."""
+
+    layer: Any
+    tensor: Any
 
 
 def rebuild(model: Any, call: Call, name: str | None = None) -> Any:
@@ -171,6 +201,12 @@ def compile_like(new: Any, old: Any) -> None:
             f"model {old.name!r}: its loss, metrics or optimizer cannot be made again ({error}); "
             "register them with keras.saving.register_keras_serializable"
         ) from error
+
+
+def set_learning_rate(model: Any, rate: float) -> None:
+    """Train a model that has not been trained yet at this rate, in place of its optimizer's own or its schedule."""
+    optimizer = model.optimizer
+    model.optimizer = type(optimizer).from_config({**optimizer.get_config(), "learning_rate": rate})
 
 
 def clone(model: Any) -> Any:
@@ -348,7 +384,7 @@ def _check_labels(model: Any, x: Any, y: Any, data: Any, name: str) -> None:
                 f"{name}: labels from {values.min()} to {values.max()}; the model tells {classes} classes apart, 0 to {classes - 1}"
             )
     try:
-        loss = float(keras.ops.convert_to_numpy(model.compute_loss(x=x, y=y, y_pred=outputs)))
+        loss = float(to_array(model.compute_loss(x=x, y=y, y_pred=outputs)))
     except Exception as error:  # whatever the backend says of shapes that do not fit
         shapes = [tuple(label.shape) for label in keras.tree.flatten(y)]
         raise InputError(
@@ -380,10 +416,9 @@ def check_compiled(model: Any, doing: str) -> None:
 
 def evaluate(model: Any, data: Any) -> dict[str, float]:
     """Loss and metrics over a data set."""
-    keras = import_keras()
     given = data.shuffled(0) if isinstance(data, ArrayBatches) else as_dataset(data)
     found = model.evaluate(given, verbose=0, return_dict=True)
-    return {name: float(np.asarray(keras.ops.convert_to_numpy(value))) for name, value in found.items()}
+    return {name: float(to_array(value)) for name, value in found.items()}
 
 
 def as_dataset(data: Any) -> Any:
@@ -443,6 +478,15 @@ def refresh_statistics(model: Any, data: Any, most: int = REFRESH_BATCHES) -> in
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
     return len(layers)
+
+
+def seed_random_layers(model: Any, seed: int) -> None:
+    """Let dropout and its kind draw the same numbers each time."""
+    weights = {id(variable) for variable in model.weights}
+    states = [variable for variable in model.variables if id(variable) not in weights]
+    for number, state in enumerate(states):
+        if tuple(state.shape) == (2,):
+            state.assign(np.array([seed, number], np.uint32))
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:

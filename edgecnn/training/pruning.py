@@ -31,7 +31,10 @@ from edgecnn.training.keras_models import (
     evaluate,
     import_keras,
     refresh_statistics,
+    seed_random_layers,
+    set_learning_rate,
     single_layers,
+    to_array,
 )
 from edgecnn.training.masks import (
     NORMALISATIONS,
@@ -188,7 +191,7 @@ class KernelUnits:
 
     def scores(self) -> tuple[list[Array], list[Array]]:
         found = [
-            unit_scores(normalised(_array(kernel).reshape(shape), self.normalise), self.pattern)
+            unit_scores(normalised(to_array(kernel).reshape(shape), self.normalise), self.pattern)
             for kernel, shape in zip(self.kernels, self.shapes, strict=True)
         ]
         return [scores for scores, _ in found], [sizes for _, sizes in found]
@@ -198,10 +201,6 @@ class KernelUnits:
             (kernel, expand(drop, shape, self.pattern).reshape(tuple(kernel.shape)))
             for kernel, shape, drop in zip(self.kernels, self.shapes, dropped, strict=True)
         ]
-
-
-def _array(variable: Any) -> Array:
-    return np.asarray(import_keras().ops.convert_to_numpy(variable))
 
 
 class Pruner:
@@ -358,8 +357,8 @@ def pruning_class() -> type:
         def get_state(self) -> dict[str, Array]:
             """Step and masks, for a checkpoint of your own; `set_state` takes it after training has begun."""
             assert self.pruner is not None
-            dropped = {f"dropped/{i}": drop for i, drop in enumerate(self.pruner.dropped)}
-            return {"step": np.asarray(self.step), "began": np.asarray(self._began), **dropped}
+            found = {"step": np.asarray(self.step), "began": np.asarray(self._began)}
+            return found | {f"dropped/{i}": drop for i, drop in enumerate(self.pruner.dropped)}
 
         def set_state(self, state: dict[str, Array]) -> None:
             """Go on from what `get_state` gave."""
@@ -378,7 +377,7 @@ def pruning_class() -> type:
             synchronise = getattr(self.model, "jax_state_sync", None)
             if synchronise is not None:
                 synchronise()
-            return int(_array(self.model.optimizer.iterations))
+            return int(to_array(self.model.optimizer.iterations))
 
         def _variables(self) -> list[Any]:
             # Metrics start anew with each epoch, and have no variables before the first step.
@@ -387,7 +386,7 @@ def pruning_class() -> type:
             return [*own, *self.model.optimizer.variables]
 
         def _save(self, path: Path, epoch: int) -> None:
-            arrays = {f"variable/{i}": _array(variable) for i, variable in enumerate(self._variables())}
+            arrays = {f"variable/{i}": to_array(variable) for i, variable in enumerate(self._variables())}
             arrays |= {"epoch": np.asarray(epoch), "settings": self._settings_text(), **self.get_state()}
             write_arrays(path, arrays, overwrite=True)
 
@@ -440,7 +439,7 @@ def layer_sparsity(model: Any) -> tuple[LayerSparsity, ...]:
     for layer in single_layers(model):
         kernel = kernel_of(layer)
         if kernel is not None:
-            array = _array(kernel)
+            array = to_array(kernel)
             found.append(LayerSparsity(layer.name, array.size, int(array.size - np.count_nonzero(array))))
     return tuple(found)
 
@@ -574,7 +573,7 @@ def prune(
     Pruner(model, chosen, Schedule())  # refuses what has nothing to prune
     twin = clone(model)
     if learning_rate is not None:
-        twin.optimizer.learning_rate = learning_rate
+        set_learning_rate(twin, learning_rate)
     seed_random_layers(twin, seed)
 
     tell = progress if callable(progress) else _silent
@@ -597,7 +596,10 @@ def prune(
         fitted = twin.fit(
             given,
             epochs=epochs,
-            callbacks=[callback, _teller(given, epochs, tell)],
+            callbacks=[
+                callback,
+                numbered_epochs(given, lambda epoch: tell(f"fine-tuning: epoch {epoch + 1} of {epochs}")),
+            ],
             verbose=1 if progress is True else 0,
             shuffle=False,
         )
@@ -643,22 +645,14 @@ def _batches_in(data: Any) -> int:
         return sum(1 for _ in data)
 
 
-def seed_random_layers(model: Any, seed: int) -> None:
-    """Let dropout and its kind draw the same numbers each time."""
-    weights = {id(variable) for variable in model.weights}
-    states = [variable for variable in model.variables if id(variable) not in weights]
-    for number, state in enumerate(states):
-        if tuple(state.shape) == (2,):
-            state.assign(np.array([seed, number], np.uint32))
-
-
-def _teller(data: Any, epochs: int, tell: Callable[[str], None]) -> Any:
-    """A callback that numbers the epochs of our data, and tells how far training is."""
+def numbered_epochs(data: Any, tell: Callable[[int], None] = lambda epoch: None) -> Any:
+    """A callback that numbers the epochs of our data, from 0, and tells when one begins."""
     keras = import_keras()
 
-    class Teller(keras.callbacks.Callback):  # type: ignore[misc, name-defined, unused-ignore]
+    class NumberedEpochs(keras.callbacks.Callback):  # type: ignore[misc, name-defined, unused-ignore]
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            data.epoch = epoch
-            tell(f"fine-tuning: epoch {epoch + 1} of {epochs}")
+            if hasattr(data, "epoch"):
+                data.epoch = epoch
+            tell(epoch)
 
-    return Teller()
+    return NumberedEpochs()
