@@ -66,7 +66,7 @@ def test_file_names_are_found_and_placeholders_are_not() -> None:
     assert FILE_NAME.findall(line) == ["graph.py", "converters/layers/registry.py", "README.md"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "docs/format.md"])
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "ARCHITECTURE.md", "docs/format.md", "docs/pruning.md"])
 def test_links_between_pages_lead_somewhere(name: str) -> None:
     folder = (ROOT / name).parent
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", text(name))
