@@ -28,6 +28,28 @@ cdef extern from "table.h" nogil:
 
     ctypedef void (*ec_gemm)(const ec_panel *, const float **, float **, const float **, size_t) noexcept nogil
 
+    ctypedef struct ec_block_run:
+        unsigned int tap, count
+
+    ctypedef struct ec_block_panel:
+        const float *weights
+        const float *start
+        const unsigned int *channels
+        const ec_block_run *runs
+        size_t run_count, pitch, columns
+        float low, high
+
+    ctypedef void (*ec_block)(const ec_block_panel *, const float **, float **, const float **, size_t) noexcept nogil
+
+    ctypedef struct ec_sparse_row:
+        unsigned short filter, count
+
+    ctypedef void (*ec_sparse)(const float *, const ec_sparse_row *, size_t, const float *, const unsigned char *,
+                               float *, int) noexcept nogil
+    ctypedef void (*ec_gather)(const float **, size_t, size_t, size_t, float *, size_t) noexcept nogil
+    ctypedef void (*ec_scatter)(const float *, size_t, size_t, const float *, const float **, float **, size_t, size_t,
+                                float, float) noexcept nogil
+
     ctypedef struct ec_window:
         size_t height, width, channels
         size_t out_height, out_width
@@ -87,6 +109,12 @@ cdef extern from "table.h" nogil:
         int lanes
         int gemm_rows[4]
         ec_gemm gemm[4][14]
+        int block_rows[2]
+        ec_block block[2][14]
+        int sparse_vectors
+        ec_sparse sparse[8]
+        ec_gather gather
+        ec_scatter scatter
         ec_activate activate[39]
         ec_winograd winograd[7]
         ec_winograd_filters winograd_filters

@@ -16,6 +16,7 @@ from edgecnn.runtime.bands import BUFFER_BYTES, find_chains
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
 from edgecnn.runtime.kernels import FAMILIES
+from edgecnn.runtime.kernels.algorithms import ROWS
 from edgecnn.runtime.kernels.algorithms import algorithms as algorithms_of
 from edgecnn.runtime.kernels.chain import prepare_chain
 from edgecnn.runtime.kernels.filling import fill_all
@@ -209,8 +210,8 @@ def plan(
     nodes: list[tuple[Node, ...]] = []
 
     def prepared(node: Node) -> tuple[Placed, Step | None]:
-        # Of a chain the one that computes rows.
-        algorithm = "direct" if node.name in chain_of else (algorithms or {}).get(node.name, "")
+        # Of a chain one that computes rows.
+        algorithm = ROWS if node.name in chain_of else (algorithms or {}).get(node.name, "")
         placed = _place(graph, node, shapes, places, instruction_set, packing, algorithm, node.name in compared)
         return placed, FAMILIES[node.operator](placed)
 

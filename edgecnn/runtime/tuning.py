@@ -2,7 +2,7 @@
 
 Every possible algorithm of every node is timed where it will run, between its neighbours, with caches as they leave them.
 What is found is kept in a folder of the user's, by structure of the network, sizes, CPU, instruction set, threads and
-version: weights play no part in it.
+version. Weights play no part in it, but for those whose zeros make an algorithm possible.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def _key(model: Model) -> str:
     graph: Graph = model.graph
     parts: list[Any] = [__version__, model.instruction_set, model.threads, _cpu_name()]
     parts += [(port.name, graph.tensors[port.tensor].shape) for port in graph.inputs]
+    parts.append(sorted(model.possible_algorithms().items()))
     for node in graph.nodes:
         shapes = [graph.constants[name].shape if name in graph.constants else name for name in node.inputs]
         parts.append((node.operator, node.name, node.outputs, sorted(node.attributes.items()), shapes))

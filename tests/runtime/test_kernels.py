@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,78 @@ def test_strassen_agrees_with_a_convolution(data: st.DataObject) -> None:
     check(case)
 
 
+def zeroed(case: Case, block: int, share: float, seed: int) -> Case:
+    """A case some of whose weights are zero: blocks of neighbouring filters, or single ones."""
+    name = case.node.inputs[1]
+    weights = case.graph.constants[name].array
+    *rest, filters = weights.shape
+    gone = np.random.default_rng(seed).random((*rest, -(-filters // block))) < share
+    kept = np.where(np.repeat(gone, block, axis=-1)[..., :filters], np.float32(0), weights)
+    constants = {**case.graph.constants, name: Constant(name, kept)}
+    return replace(case, graph=replace(case.graph, constants=constants))
+
+
+@given(
+    data=st.data(),
+    kernel=st.sampled_from([None, (1, 1), (3, 3)]),
+    block=st.sampled_from([1, 1, 4, 8, 16, 32]),
+    share=st.sampled_from([0.3, 0.8, 0.95, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=80, deadline=None)
+def test_convolutions_without_their_zeros_agree(
+    data: st.DataObject, kernel: tuple[int, ...] | None, block: int, share: float, seed: int
+) -> None:
+    case = zeroed(data.draw(cases("conv", kernel) if kernel else cases("conv")), block, share, seed)
+    weights, groups = case.graph.constants[case.node.inputs[1]].array, case.node.attributes["groups"]
+    pixels = np.prod(case.graph.shape(case.node.output)[1:-1])
+    if share == 1.0 and (pixels > 1 or weights[..., 0, 0].size > 1):
+        sparse = {"blocks 1", "blocks 2"} | ({"single weights"} if groups == 1 else set())
+        assert sparse <= set(algorithms_of(case))
+    check(case)
+
+
+def pointwise(weights: np.ndarray, size: int) -> Graph:
+    """A convolution of 1 x 1 over size x size pixels."""
+    window = {"padding": "same", "pads": (0,) * 4, "dilations": (1, 1), "strides": (1, 1), "groups": 1}
+    window |= {"activation": "linear", "activation_parameters": ()}
+    channels, filters = weights.shape
+    return Graph(
+        "pointwise",
+        (Port("x", "x"),),
+        (Port("y", "y"),),
+        (Node("conv", "y", ("x", "w", "", ""), ("y",), window, ("y",)),),
+        {"x": Tensor("x", (None, size, size, channels)), "y": Tensor("y", (None, size, size, filters))},
+        {"w": Constant("w", weights[None, None])},
+    )
+
+
+@pytest.mark.parametrize(("block", "kernel"), [(1, "single weights"), (16, "blocks"), (32, "blocks")])
+@pytest.mark.parametrize("isa", ISAS)
+def test_weights_of_zero_are_left_out_where_that_is_faster(isa: str, block: int, kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((256, 256), np.float32)
+    assert "product" in Model(pointwise(weights, 28), isa=isa, threads=1).summary()
+    gone = np.repeat(rng.random((256, 256 // block)) < 0.9, block, axis=1)
+    gone[7] = True
+    weights[gone] = 0
+    model = Model(pointwise(weights, 28), isa=isa, threads=1)
+    assert kernel in model.summary()
+    # What no weight is there for is not read: where the dense sum would be NaN, this one is right.
+    x = rng.standard_normal((1, 28, 28, 256), np.float32)
+    wanted = x.astype(np.float64) @ weights.astype(np.float64)
+    x[..., 7] = np.nan
+    np.testing.assert_allclose(model(x), wanted, rtol=0, atol=1e-4)
+
+
+def test_a_tenth_of_zeros_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((256, 256), np.float32)
+    weights[rng.random((256, 256)) < 0.1] = 0
+    names = Model(pointwise(weights, 28)).possible_algorithms().get("y", ())
+    assert not [name for name in names if name.startswith(("blocks", "single"))]
+
+
 def test_classes_of_equal_weights_tie() -> None:
     """A last layer like SqueezeNet's, with so large values that any rounding would decide."""
     rng = np.random.default_rng(0)
@@ -164,3 +237,18 @@ def test_the_mean_of_a_large_image_is_not_lost_in_rounding(isa: str) -> None:
     exact = x.astype(np.float64).mean((1, 2), keepdims=True)
     # Added up one by one, 160,000 values lose 1e-5 of their sum here.
     np.testing.assert_allclose(Model(graph, threads=1, isa=isa)(x), exact, rtol=2e-6)
+
+
+@pytest.mark.sweep
+@given(
+    data=st.data(),
+    kernel=st.sampled_from([None, (1, 1), (3, 3)]),
+    block=st.sampled_from([1, 1, 4, 8, 16, 32]),
+    share=st.sampled_from([0.3, 0.8, 0.95, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=1500, deadline=None)
+def test_convolutions_without_their_zeros_agree_in_the_long_run(
+    data: st.DataObject, kernel: tuple[int, ...] | None, block: int, share: float, seed: int
+) -> None:
+    test_convolutions_without_their_zeros_agree.hypothesis.inner_test(data, kernel, block, share, seed)

@@ -14,8 +14,10 @@ from edgecnn.runtime.kernels.packing import (
     WinogradForm,
     aligned,
     filter_transformation,
+    pack_blocks,
     pack_depthwise,
     pack_panels,
+    pack_single,
     split_filters,
 )
 from edgecnn.runtime.kernels.winograd import pack_winograd
@@ -122,3 +124,58 @@ def test_winograd_panels_hold_every_transformed_filter(
     assert (covered == 1).all()
     assert not biases[-1].any()
     assert packed.ctypes.data % 64 == 0
+
+
+def sparse_matrix(depth: int, filters: int, share: float) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((depth, filters), np.float32)
+    weights[rng.random((depth, filters)) < share] = 0
+    return weights
+
+
+SHARES = st.sampled_from([0.0, 0.5, 0.95, 1.0])
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 90), st.integers(1, 3), st.integers(1, 70), st.sampled_from([4, 16, 32]), SHARES
+)
+@settings(max_examples=100, deadline=None)
+def test_blocks_hold_every_weight_once(
+    taps: int, channels: int, groups: int, each: int, width: int, share: float
+) -> None:
+    weights = sparse_matrix(taps * channels, groups * each, share)
+    bias = np.arange(groups * each, dtype=np.float32)
+    packed, places, runs, slices, panels = pack_blocks(weights, bias, groups, taps, width)
+    again, covered = np.zeros_like(weights), np.zeros(groups * each, int)
+    for start, column, columns, first, count in panels.tolist():
+        np.testing.assert_array_equal(packed[start : start + columns], bias[column : column + columns])
+        covered[column : column + columns] += 1
+        for weight, row, run, many in slices[first : first + count].tolist():
+            for tap, rows in runs[run : run + many].tolist():
+                for _ in range(rows):
+                    k = tap * channels + int(places[row]) - column // each * channels
+                    again[k, column : column + columns] = packed[weight : weight + columns]
+                    assert again[k, column : column + columns].any()
+                    weight, row = weight + width, row + 1
+    np.testing.assert_array_equal(again, weights)
+    assert (covered == 1).all()
+
+
+@given(st.integers(1, 700), st.sampled_from([1, 5, 16, 511, 513, 1100]), st.sampled_from([(80, 16), (120, 8)]), SHARES)
+@settings(max_examples=40, deadline=None)
+def test_single_weights_are_all_there_once(depth: int, filters: int, size: tuple[int, int], share: float) -> None:
+    weights = sparse_matrix(depth, filters, share)
+    bias = np.arange(filters, dtype=np.float32)
+    values, places, rows, biases, slices, parts = pack_single(weights, bias, *size)
+    cut, again = -(-depth // size[0]), np.zeros_like(weights)
+    assert len(values) == len(places) == np.count_nonzero(weights)
+    for part, (column, columns, start) in enumerate(parts.tolist()):
+        np.testing.assert_array_equal(biases[start : start + columns], bias[column : column + columns])
+        for piece, (row, weight, count) in enumerate(slices[part * cut : (part + 1) * cut].tolist()):
+            end = weight + count
+            for filter_, many in rows[row : row + columns].tolist():
+                for _ in range(many):
+                    again[piece * size[0] + int(places[weight]), column + filter_] = values[weight]
+                    weight += 1
+            assert weight == end
+    np.testing.assert_array_equal(again, weights)

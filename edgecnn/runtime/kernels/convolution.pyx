@@ -27,8 +27,8 @@ from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
-from edgecnn.runtime.microkernels cimport ec_activation, ec_panel, ec_table, ec_window
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+from edgecnn.runtime.microkernels cimport ec_panel, ec_window
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
@@ -44,34 +44,6 @@ cdef size_t BLOCK_BYTES = SECOND_LEVEL_BYTES * 3 // 8
 cdef size_t MAX_BLOCK = 512
 # With fewer channels a tap is too short a run for the tile's loop, and rows of the window are taken for taps.
 cdef size_t RUN_CHANNELS = 12
-
-
-ctypedef struct volume:
-    size_t depth
-    size_t kernel, stride, dilation
-    ptrdiff_t pad
-    size_t x_plane, out_plane, residual_plane   # floats from one plane to the next
-    size_t out_planes
-
-
-ctypedef struct convolution_arguments:
-    ec_view x
-    ec_view out
-    ec_view residual
-    bint has_residual
-    ec_window window          # of one plane
-    volume planes
-    size_t groups
-    size_t depth          # channels of a group; of runs: those of a row of the window
-    size_t taps           # of runs: rows of the window
-    bint runs
-    size_t block          # most pixels in a block
-    size_t slice_taps, slice_depth
-    size_t panels         # of all groups
-    bint heavy            # few pixels, many weights: threads share the panels, so that each reads its weights only
-    const packed_panel *panel
-    ec_activation activation
-    const ec_table *table
 
 
 ctypedef struct phases_arguments:
@@ -345,12 +317,9 @@ class Product:
     purpose: str = "panels"
 
 
-cdef ConvolutionStep prepare_product(placed, product):
-    """The step for a product."""
-    cdef ConvolutionStep step = ConvolutionStep.__new__(ConvolutionStep)
-    cdef convolution_arguments *a = &step.arguments
+cdef int describe(convolution_arguments *a, placed, product) except -1:
+    """The part of the arguments that does not depend on how the weights are packed."""
     cdef InstructionSet instruction_set = placed.instruction_set
-    cdef size_t k, width, most, groups = product.groups
     x, out, residual = placed.view("x"), product.out, placed.view("residual")
     a.table = instruction_set.table
     a.x, a.out = as_view(x), as_view(out)
@@ -369,10 +338,38 @@ cdef ConvolutionStep prepare_product(placed, product):
     a.planes.dilation, a.window.dilation_height, a.window.dilation_width = product.dilations
     front, top, left = product.pads
     a.planes.pad, a.window.pad_top, a.window.pad_left = front, <size_t><ptrdiff_t>top, <size_t><ptrdiff_t>left
-    a.groups = groups
-    k = product.weights.shape[0]
+    a.groups = product.groups
     a.taps = math.prod(product.kernel)
-    a.depth = k // a.taps
+    a.depth = product.weights.shape[0] // a.taps
+    a.activation = as_activation(placed.node.attributes, instruction_set)
+    return 0
+
+
+def most_pixels(product, depth, taps):
+    """Of a block. Neighbouring pixels share most of their windows: what it touches grows with the kernel's rows.
+
+    Args:
+        depth, taps: of the sums.
+    """
+    return BLOCK_BYTES // (4 * depth * min(product.kernel[0] * product.kernel[1], taps))
+
+
+def rows_span(product):
+    """(rows, stride, pad) of the window where rows of the output can be computed alone, else None."""
+    if product.size[0] == product.out_size[0] == 1 and min(product.pads) >= 0:
+        return effective_kernel(product.kernel, product.dilations)[1], product.strides[1], product.pads[1]
+    return None
+
+
+cdef ConvolutionStep prepare_product(placed, product):
+    """The step for a product."""
+    cdef ConvolutionStep step = ConvolutionStep.__new__(ConvolutionStep)
+    cdef convolution_arguments *a = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    cdef size_t width, most, groups = product.groups
+    x = placed.view("x")
+    describe(a, placed, product)
+    k = product.weights.shape[0]
     a.runs = (
         a.window.kernel_width > 1 and a.depth < RUN_CHANNELS and groups == 1 and x.pixel == x.channels
         and a.window.dilation_width == 1 and a.planes.depth == 1 and a.planes.out_planes == 1 and a.planes.kernel == 1
@@ -380,7 +377,6 @@ cdef ConvolutionStep prepare_product(placed, product):
     )
     if a.runs:
         a.taps, a.depth = a.window.kernel_height, a.window.kernel_width * a.depth
-    a.activation = as_activation(placed.node.attributes, instruction_set)
 
     rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
     packed, panels = placed.packed(
@@ -399,9 +395,7 @@ cdef ConvolutionStep prepare_product(placed, product):
     # Slices of about equal length: none is left over.
     a.slice_taps = divide_up(a.taps, divide_up(a.taps * a.depth, SLICE)) if a.depth <= SLICE else 1
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
-    # Neighbouring pixels share most of their windows: what a block touches grows with the kernel's rows, not its taps.
-    lines = product.kernel[0] * product.kernel[1]
-    most = BLOCK_BYTES // (4 * a.depth * min(<size_t>lines, a.taps))
+    most = most_pixels(product, a.depth, a.taps)
     a.heavy = a.panels >= 8 and packed.nbytes > 4 * pixels * k
     a.block = min(max(most, <size_t>(4 * rows[widest - 1])), MAX_BLOCK)
     most = min(a.block, <size_t>pixels)
@@ -411,9 +405,9 @@ cdef ConvolutionStep prepare_product(placed, product):
     step.step.run = run
     step.step.arguments = a
     step.step.serial = placed.serial
-    if a.planes.out_planes == 1 and a.planes.depth == 1 and min(product.pads) >= 0:
+    step.span = rows_span(product)
+    if step.span is not None:
         step.step.rows = run_rows
-        step.span = (effective_kernel(product.kernel, product.dilations)[1], product.strides[1], product.pads[1])
     kind = "product of rows" if a.runs else "product"
     step.kernel = f"{kind} {rows[widest - 1]}x{width} {instruction_set.name}"
     return step
@@ -424,38 +418,35 @@ def in_three(values, filler):
     return (filler,) * (3 - len(values)) + tuple(values)
 
 
-cdef ConvolutionStep prepare_window(placed, size_t groups):
-    """The step for weights (*kernel, ...): what follows is, row-major, channels of a group and all filters."""
+def product_of(placed, groups):
+    """A node's product. Its weights are (*kernel, ...): there follow, row-major, a group's channels and all filters."""
     attributes, weights = placed.node.attributes, placed.constant("weights")
     size, out_size = placed.shapes[0][:-1], placed.out_shape[:-1]
     kernel, dilations = weights.shape[: len(size)], attributes["dilations"]
     pads = resolve_pads(attributes, size, effective_kernel(kernel, dilations))
     sizes = in_three(out_size, 1)
-    return prepare_product(
-        placed,
-        Product(
-            weights.reshape(-1, placed.out_shape[-1]),
-            in_three(kernel, 1),
-            in_three(attributes["strides"], 1),
-            in_three(dilations, 1),
-            in_three(pads[::2], 0),
-            in_three(size, 1),
-            sizes,
-            groups,
-            placed.out,
-            sizes[1] * placed.out.row,
-        ),
+    return Product(
+        weights.reshape(-1, placed.out_shape[-1]),
+        in_three(kernel, 1),
+        in_three(attributes["strides"], 1),
+        in_three(dilations, 1),
+        in_three(pads[::2], 0),
+        in_three(size, 1),
+        sizes,
+        groups,
+        placed.out,
+        sizes[1] * placed.out.row,
     )
 
 
 def prepare_direct_conv(placed):
     """Prepare a `conv` node as a matrix product over all taps."""
-    return prepare_window(placed, placed.node.attributes["groups"])
+    return prepare_product(placed, product_of(placed, placed.node.attributes["groups"]))
 
 
 def prepare_multiplied_depthwise(placed):
     """Prepare a `depthwise_conv` node whose multiplier is not 1: a convolution with one group for each channel."""
-    return prepare_window(placed, placed.view("x").channels)
+    return prepare_product(placed, product_of(placed, placed.view("x").channels))
 
 
 def prepare_dense_product(placed):

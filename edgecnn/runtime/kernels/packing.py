@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,122 @@ def pack_panels(
     bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
     later(PanelFilling(np.ascontiguousarray(weights, np.float32), bias, packed, panels, lanes))
     return packed, tuple(panels)
+
+
+BLOCK_SLICE = 256
+"""Rows of a panel that are summed alone, as in convolution.pyx."""
+PART = 512
+"""Filters whose sums of a panel of pixels stay in the second-level cache."""
+
+
+def pack_blocks(
+    weights: np.ndarray, bias: np.ndarray | None, groups: int, taps: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pack the rows of panels of `width` filters that are not all zero.
+
+    Args:
+        weights: float32 (K, filters), K over taps and the channels of a group; the filters of a group are neighbours.
+        bias: float32 (filters,) or None.
+
+    Returns:
+        Biases and rows of all panels, aligned; the channel of each row (uint32); (tap, rows) of each run (uint32); (first weight,
+        first row, first run, runs) of each slice; (bias, column, columns, first slice, slices) of each panel.
+    """
+    depth, filters = weights.shape
+    each, channels = filters // groups, depth // taps
+    across = -(-each // width)
+    firsts = [
+        (group * each + i * width, min(width, each - i * width)) for group in range(groups) for i in range(across)
+    ]
+    kept = [np.flatnonzero(weights[:, first : first + columns].any(1)) for first, columns in firsts]
+    rows = sum(len(places) for places in kept)
+    # All panels are cut at the same k: filters of equal weights give equal sums, whatever stands beside them.
+    cut = max(-(-max(map(len, kept)) // BLOCK_SLICE), 1)
+    edges = [depth * i // cut for i in range(cut + 1)]
+    packed = aligned((rows + len(firsts)) * width)
+    slices: list[tuple[int, ...]] = []
+    panels: list[tuple[int, ...]] = []
+    runs: list[np.ndarray] = []
+    offset = row = run = 0
+    for (first, columns), places in zip(firsts, kept, strict=True):
+        if bias is not None:
+            packed[offset : offset + columns] = bias[first : first + columns]
+        panels.append((offset, first, columns, len(slices), cut))
+        offset += width
+        matrix = packed[offset : offset + len(places) * width].reshape(-1, width)
+        matrix[:, :columns] = weights[places, first : first + columns]
+        bounds = np.searchsorted(places, edges)
+        for low, high in itertools.pairwise(bounds.tolist()):
+            tap, counts = np.unique(places[low:high] // channels, return_counts=True)
+            slices.append((offset + low * width, row + low, run, len(tap)))
+            runs.append(np.stack((tap, counts), axis=1))
+            run += len(tap)
+        offset += len(places) * width
+        row += len(places)
+    group = np.repeat([index // across for index in range(len(firsts))], [len(places) for places in kept])
+    channel = np.concatenate(kept) % channels + group * channels
+    return (
+        packed,
+        channel.astype(np.uint32),
+        np.concatenate(runs).astype(np.uint32),
+        np.array(slices, np.int64),
+        np.array(panels, np.int64),
+    )
+
+
+def pack_single(
+    weights: np.ndarray, bias: np.ndarray | None, size: int, lanes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Pack the weights that are not zero, by slices of K and within these by filters.
+
+    Filters of a slice are sorted by the number of their weights, so that the loop over them ends where the last one did: its
+    end is then foreseen.
+
+    Args:
+        weights: float32 (K, filters).
+        bias: float32 (filters,) or None.
+        size: K of a slice, at most 256.
+        lanes: floats in a vector.
+
+    Returns:
+        Weights; their places within the slice (uint8); (filter within the part, weights) of each row (uint16); biases, those
+        of each part aligned; (first row, first weight, weights) of each slice of each part; (column, columns, bias) of each part.
+    """
+    depth, filters = weights.shape
+    values: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    slices: list[tuple[int, ...]] = []
+    parts: list[tuple[int, ...]] = []
+    cut = -(-filters // PART)
+    biases = aligned(cut * (-(-filters // cut // lanes) + 1) * lanes)
+    row = entry = start = 0
+    for i in range(cut):
+        first, last = filters * i // cut, filters * (i + 1) // cut
+        if bias is not None:
+            biases[start : start + last - first] = bias[first:last]
+        parts.append((first, last - first, start))
+        start += -(-(last - first) // lanes) * lanes
+        for low in range(0, depth, size):
+            piece = np.ascontiguousarray(weights[low : low + size, first:last].T)
+            present = piece != 0
+            counts = np.count_nonzero(present, axis=1)
+            order = np.argsort(-counts, kind="stable")
+            piece, present = piece[order], present[order]
+            values.append(piece[present])
+            places.append(np.nonzero(present)[1].astype(np.uint8))
+            rows.append(np.stack((order, counts[order]), axis=1).astype(np.uint16))
+            slices.append((row, entry, len(values[-1])))
+            row += len(order)
+            entry += len(values[-1])
+    return (
+        np.concatenate(values),
+        np.concatenate(places),
+        np.concatenate(rows),
+        biases,
+        np.array(slices, np.int64),
+        np.array(parts, np.int64),
+    )
 
 
 def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int) -> np.ndarray:

@@ -6,5 +6,9 @@
 #define EC_ROWS_2 EC_UP_TO_6
 #define EC_ROWS_3 EC_UP_TO_4
 #define EC_TALLEST {10, 6, 4, 0}
+#define EC_BLOCK_ROWS_1 EC_UP_TO_10
+#define EC_BLOCK_ROWS_2 EC_UP_TO_6
+#define EC_BLOCK_TALLEST {10, 6}
+#define EC_SPARSE_BEST 8
 #define EC_DEPTHWISE_ROWS 1
 #include "isa.h"

@@ -8,5 +8,9 @@
 #define EC_ROWS_3 EC_UP_TO_8
 #define EC_ROWS_4 EC_UP_TO_6
 #define EC_TALLEST {12, 14, 8, 6}
+#define EC_BLOCK_ROWS_1 EC_UP_TO_10
+#define EC_BLOCK_ROWS_2 EC_UP_TO_10
+#define EC_BLOCK_TALLEST {10, 10}
+#define EC_SPARSE_BEST 6
 #define EC_DEPTHWISE_ROWS 2
 #include "isa.h"

@@ -1,7 +1,9 @@
 /* Fills one instruction set's table from the templates. The file that includes this defines EC_ISA (its name),
    EC_VECTOR_BYTES, and for each panel width the tallest tile: EC_ROWS_1 .. EC_ROWS_4 (a list macro) and their counts;
-   EC_DEPTHWISE_ROWS, the rows of outputs that a depthwise tile has. */
+   EC_BLOCK_ROWS_1 and _2 and EC_BLOCK_TALLEST, the same for matrices without their zero blocks; EC_SPARSE_BEST, the vectors of
+   pixels for single weights; EC_DEPTHWISE_ROWS, the rows of outputs that a depthwise tile has. */
 #include "gemm_f32.h"
+#include "sparse_f32.h"
 #include "window_f32.h"
 #include "winograd_f32.h"
 
@@ -13,6 +15,9 @@ EC_ROWS_3(EC_GEMM_TILE, 3)
 #ifdef EC_ROWS_4
 EC_ROWS_4(EC_GEMM_TILE, 4)
 #endif
+
+EC_BLOCK_ROWS_1(EC_BLOCK_TILE, 1)
+EC_BLOCK_ROWS_2(EC_BLOCK_TILE, 2)
 
 #define EC_JOIN(a, b) a##b
 #define EC_TABLE_NAME(isa) EC_JOIN(ec_table_, isa)
@@ -36,6 +41,12 @@ const ec_table EC_TABLE_NAME(EC_ISA) = {
              {EC_ROWS_4(EC_GEMM_ENTRY, 4)},
 #endif
     },
+    .block_rows = EC_BLOCK_TALLEST,
+    .block = {{EC_BLOCK_ROWS_1(EC_BLOCK_ENTRY, 1)}, {EC_BLOCK_ROWS_2(EC_BLOCK_ENTRY, 2)}},
+    .sparse_vectors = EC_SPARSE_BEST,
+    .sparse = {EC_SPARSE_LIST(EC_SPARSE_ENTRY)},
+    .gather = gather_f32,
+    .scatter = scatter_f32,
     .activate = {EC_FUNCTION_LIST(EC_ACTIVATE_ENTRY)},
     .winograd = {EC_WINOGRAD_LIST(EC_WINOGRAD_ENTRY)},
     .winograd_filters = winograd_filters_f32,

@@ -5,5 +5,9 @@
 #define EC_ROWS_1 EC_UP_TO_8
 #define EC_ROWS_2 EC_UP_TO_6
 #define EC_TALLEST {8, 6, 0, 0}
+#define EC_BLOCK_ROWS_1 EC_UP_TO_8
+#define EC_BLOCK_ROWS_2 EC_UP_TO_6
+#define EC_BLOCK_TALLEST {8, 6}
+#define EC_SPARSE_BEST 8
 #define EC_DEPTHWISE_ROWS 1
 #include "isa.h"

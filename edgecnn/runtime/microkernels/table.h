@@ -12,6 +12,8 @@
 
 #define EC_GEMM_VECTORS 4 /* widest panel, in vectors */
 #define EC_GEMM_ROWS 14   /* tallest tile, in pixels */
+#define EC_BLOCK_VECTORS 2  /* widest panel of a matrix without its zero blocks */
+#define EC_SPARSE_VECTORS 8 /* most vectors of pixels that single weights are multiplied by */
 
 /* Applies an activation function in place to n values. */
 typedef void (*ec_activate)(float *x, size_t n, const float *parameters);
@@ -41,6 +43,38 @@ typedef struct {
    NULL; it may be `out` itself. The sum runs in the order of k, whatever the tile, so that an output's bits do not depend on
    how pixels and filters are cut into tiles. */
 typedef void (*ec_gemm)(const ec_panel *, const float *const *a, float *const *out, const float *const *residual, size_t column);
+
+/* What the tiles of one panel of a matrix share, some of whose rows k are zero in all of the panel's columns and left out. */
+typedef struct {
+    uint32_t tap, count; /* so many of the rows that are there follow each other within one tap */
+} ec_block_run;
+typedef struct {
+    const float *weights;     /* [rows that are there][vectors * lanes] */
+    const float *start;       /* as in ec_panel */
+    const uint32_t *channels; /* of each row that is there: floats from the pixel's pointer to its value */
+    const ec_block_run *runs;
+    size_t run_count;
+    size_t pitch, columns; /* as in ec_panel */
+    float low, high;
+} ec_block_panel;
+/* As ec_gemm. Values whose weights are left out are not read: not even infinity or NaN reach the sums through them. */
+typedef void (*ec_block)(const ec_block_panel *, const float *const *a, float *const *out, const float *const *residual, size_t column);
+
+/* The weights of one filter within a slice of at most 256 k. */
+typedef struct {
+    uint16_t filter, count;
+} ec_sparse_row;
+/* For each row: sums[filter][i] (+)= sum over its weights of weights[j] * x[places[j]][i], for `vectors` vectors i of pixels,
+   in the order of the weights. weights and places: of all rows, one after the other; x, sums: [..][vectors * lanes];
+   more: whether to add to what sums holds. */
+typedef void (*ec_sparse)(const float *x, const ec_sparse_row *rows, size_t count, const float *weights, const uint8_t *places,
+                          float *sums, int more);
+/* out[k * pitch + m] = pixels[m][channel + k] for k < depth and m < count; m goes on to whole vectors with any values. */
+typedef void (*ec_gather)(const float *const *pixels, size_t count, size_t channel, size_t depth, float *out, size_t pitch);
+/* out[m][column + n] = clamp(sums[n * pitch + m] + bias[n] + residual[m][column + n]) for n < filters and m < count; bias is
+   read to whole vectors. residual: NULL for none; it may be `out` itself. */
+typedef void (*ec_scatter)(const float *sums, size_t pitch, size_t filters, const float *bias, const float *const *residual,
+                           float *const *out, size_t column, size_t count, float low, float high);
 
 /* A window (convolution or pooling) over the rows and columns of one image. */
 typedef struct {
@@ -138,6 +172,12 @@ typedef struct {
     int lanes;                                        /* floats in a vector */
     int gemm_rows[EC_GEMM_VECTORS];                   /* tallest tile for a panel of 1 + index vectors, 0: no such panel */
     ec_gemm gemm[EC_GEMM_VECTORS][EC_GEMM_ROWS];      /* [vectors - 1][rows - 1] */
+    int block_rows[EC_BLOCK_VECTORS];                 /* the same without zero blocks */
+    ec_block block[EC_BLOCK_VECTORS][EC_GEMM_ROWS];
+    int sparse_vectors;                               /* how many are fastest, at most EC_SPARSE_VECTORS */
+    ec_sparse sparse[EC_SPARSE_VECTORS];              /* [vectors - 1] */
+    ec_gather gather;
+    ec_scatter scatter;
     ec_activate activate[EC_FUNCTIONS];
     ec_winograd winograd[EC_WINOGRADS];
     ec_winograd_filters winograd_filters;
