@@ -133,31 +133,33 @@ class Checksums:
     """Holds all sections against their checksums: small ones at once, the others while the caller goes on."""
 
     def __init__(self, data: memoryview, sections: Sequence[Section], name: str) -> None:
-        self.name = name
-        self.wrong: Section | None = None
+        self.data, self.name = data, name
+        self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
+        for section in sections:
+            if section.length <= LARGE_SECTION:
+                self._hold(section)
         large = [section for section in sections if section.length > LARGE_SECTION]
-        self._hold(data, [section for section in sections if section.length <= LARGE_SECTION])
-        self._fail()
         if large:
-            thread = threading.Thread(target=self._hold, args=(data, large), daemon=True)
+            thread = threading.Thread(target=self._hold_beside, args=(large,), daemon=True)
             try:
                 thread.start()
                 self.thread = thread
             except RuntimeError:  # no more threads are to be had
-                self._hold(data, large)
+                self._hold_beside(large)
 
-    def _hold(self, data: memoryview, sections: Sequence[Section]) -> None:
-        for section in sections:
-            if checksum_of(data[section.offset : section.offset + section.length]) != section.checksum:
-                self.wrong = section
-                return
-
-    def _fail(self) -> None:
-        if self.wrong:
+    def _hold(self, section: Section) -> None:
+        if checksum_of(self.data[section.offset : section.offset + section.length]) != section.checksum:
             raise CorruptFileError(
-                f"{self.name}: section {self.wrong.name}: its checksum does not match; the file was changed or damaged"
+                f"{self.name}: section {section.name}: its checksum does not match; the file was changed or damaged"
             )
+
+    def _hold_beside(self, sections: Sequence[Section]) -> None:
+        try:
+            for section in sections:
+                self._hold(section)
+        except BaseException as error:  # whatever it is: what could not be checked must not pass
+            self.error = error
 
     def wait(self) -> None:
         """Until all are known.
@@ -167,7 +169,8 @@ class Checksums:
         """
         if self.thread:
             self.thread.join()
-        self._fail()
+        if self.error:
+            raise self.error
 
 
 class Output:

@@ -80,6 +80,22 @@ def test_damage_of_a_large_section_is_noticed_before_anybody_holds_the_model(
             open_it(path)
 
 
+def test_a_checksum_that_cannot_be_computed_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = GraphBuilder()
+    weights = np.ones((LARGE_SECTION // 1024, 512), np.float32)
+    data = encode(builder.graph(builder.add("dense", builder.input("x", len(weights)), weights)))
+
+    def fail(part: memoryview) -> int:
+        if len(part) > LARGE_SECTION:
+            raise MemoryError("no memory")
+        return zlib.crc32(part)
+
+    monkeypatch.setattr("edgecnn.format.container.checksum_of", fail)
+    for open_it in (edgecnn.load, read):
+        with pytest.raises(MemoryError):
+            open_it(data)
+
+
 def test_any_flipped_bit_is_noticed() -> None:
     for byte in range(len(WHOLE)):
         for bit in range(8):
