@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tolerances
-from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor, reference
+from edgecnn.graph import OPERATORS, Constant, Graph, reference
 from edgecnn.runtime import cpu
 from edgecnn.runtime.kernels import FAMILIES
 from edgecnn.runtime.kernels.algorithms import LARGE_TILE, LARGE_TILE_CHANNELS, algorithms, prepare_conv
@@ -19,6 +19,7 @@ from edgecnn.runtime.kernels.packing import WinogradForm
 from edgecnn.runtime.kernels.winograd import forms
 from edgecnn.runtime.model import Model
 from edgecnn.runtime.planner import Placed
+from graph_strategies import GraphBuilder
 from operator_strategies import Case, cases
 
 ISAS = [entry.name for entry in cpu.supported()]
@@ -148,17 +149,9 @@ def test_convolutions_without_their_zeros_agree(
 
 def pointwise(weights: np.ndarray, size: int) -> Graph:
     """A convolution of 1 x 1 over size x size pixels."""
-    window = {"padding": "same", "pads": (0,) * 4, "dilations": (1, 1), "strides": (1, 1), "groups": 1}
-    window |= {"activation": "linear", "activation_parameters": ()}
-    channels, filters = weights.shape
-    return Graph(
-        "pointwise",
-        (Port("x", "x"),),
-        (Port("y", "y"),),
-        (Node("conv", "y", ("x", "w", "", ""), ("y",), window, ("y",)),),
-        {"x": Tensor("x", (None, size, size, channels)), "y": Tensor("y", (None, size, size, filters))},
-        {"w": Constant("w", weights[None, None])},
-    )
+    builder = GraphBuilder()
+    builder.add("conv", builder.input("x", size, size, len(weights)), weights[None, None], name="y")
+    return builder.graph("y")
 
 
 @pytest.mark.parametrize(("block", "kernel"), [(1, "single weights"), (16, "blocks"), (32, "blocks")])
@@ -176,7 +169,23 @@ def test_weights_of_zero_are_left_out_where_that_is_faster(isa: str, block: int,
     x = rng.standard_normal((1, 28, 28, 256), np.float32)
     wanted = x.astype(np.float64) @ weights.astype(np.float64)
     x[..., 7] = np.nan
-    np.testing.assert_allclose(model(x), wanted, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(model(x)[0], wanted, rtol=0, atol=1e-4)
+
+
+def test_a_large_window_over_few_pixels_takes_little_scratch_memory() -> None:
+    """What lies behind each tap is noted for the pixels that there are, not for as many as a panel could hold."""
+    weights = np.zeros((60, 60, 2, 3), np.float32)
+    weights[0, 0] = 1
+    builder = GraphBuilder()
+    builder.add("conv", builder.input("x", 60, 61, 2), weights, name="y")
+    graph = builder.graph("y")
+    x = np.random.default_rng(0).standard_normal((1, 60, 61, 2), np.float32)
+    for name in ("blocks 1", "single weights"):
+        model = Model(graph, threads=1, algorithms={"y": name})
+        np.testing.assert_allclose(model(x)[0][0, 0], x[0, 0, :2].sum(-1, keepdims=True) * np.ones(3), rtol=1e-5)
+        (step,) = next(iter(model._plans.values())).steps
+        assert step.kernel.startswith(name.split()[0])
+        assert step.scratch < 3600 * 8 * 40
 
 
 def test_a_tenth_of_zeros_changes_nothing() -> None:
@@ -190,28 +199,13 @@ def test_a_tenth_of_zeros_changes_nothing() -> None:
 def test_classes_of_equal_weights_tie() -> None:
     """A last layer like SqueezeNet's, with so large values that any rounding would decide."""
     rng = np.random.default_rng(0)
-    weights = np.repeat(rng.uniform(1e4, 2e4, (1, 1, 512, 1)), 512, axis=3).astype(np.float32)
-    window = {"padding": "same", "pads": (0,) * 4, "dilations": (1, 1), "strides": (1, 1), "groups": 1}
-    window |= {"activation": "linear", "activation_parameters": ()}
-    graph = Graph(
-        "classes",
-        (Port("x", "x"),),
-        (Port("y", "y"),),
-        (
-            Node("conv", "c", ("x", "w", "", ""), ("c",), window, ("c",)),
-            Node("reduce_mean", "m", ("c",), ("m",), {"axes": (1, 2), "keepdims": 0}, ("m",)),
-            Node("softmax", "y", ("m",), ("y",), {"axis": 1, "log": 0}, ("y",)),
-        ),
-        {
-            "x": Tensor("x", (None, 14, 14, 512)),
-            "c": Tensor("c", (None, 14, 14, 512)),
-            "m": Tensor("m", (None, 512)),
-            "y": Tensor("y", (None, 512)),
-        },
-        {"w": Constant("w", weights)},
-    )
+    builder = GraphBuilder()
+    weights = np.repeat(rng.uniform(1e4, 2e4, (1, 1, 512, 1)), 512, axis=3)
+    scores = builder.add("conv", builder.input("x", 14, 14, 512), weights)
+    means = builder.add("reduce_mean", scores, axes=(1, 2), keepdims=0)
+    graph = builder.graph(builder.add("softmax", means, axis=1, log=0))
     x = rng.uniform(1e4, 2e4, (1, 14, 14, 512)).astype(np.float32)
-    np.testing.assert_allclose(Model(graph)(x), 1 / 512, rtol=1e-6)
+    np.testing.assert_allclose(Model(graph)(x)[0], 1 / 512, rtol=1e-6)
 
 
 @pytest.mark.sweep
@@ -226,17 +220,11 @@ def test_operator_agrees_with_its_meaning_in_the_long_run(operator: str, data: s
 def test_the_mean_of_a_large_image_is_not_lost_in_rounding(isa: str) -> None:
     size = 400
     x = np.random.default_rng(0).uniform(1, 2, (1, size, size, 3)).astype(np.float32)
-    window = {"pool_size": (size, size), "strides": (1, 1), "padding": "explicit", "pads": (0,) * 4, "count_padding": 0}
-    graph = Graph(
-        "mean",
-        (Port("x", "x"),),
-        (Port("y", "y"),),
-        (Node("average_pool", "y", ("x",), ("y",), window, ("y",)),),
-        {"x": Tensor("x", (None, size, size, 3)), "y": Tensor("y", (None, 1, 1, 3))},
-    )
+    builder = GraphBuilder()
+    graph = builder.graph(builder.add("average_pool", builder.input("x", size, size, 3), pool_size=(size, size)))
     exact = x.astype(np.float64).mean((1, 2), keepdims=True)
     # Added up one by one, 160,000 values lose 1e-5 of their sum here.
-    np.testing.assert_allclose(Model(graph, threads=1, isa=isa)(x), exact, rtol=2e-6)
+    np.testing.assert_allclose(Model(graph, threads=1, isa=isa)(x)[0], exact, rtol=2e-6)
 
 
 @pytest.mark.sweep

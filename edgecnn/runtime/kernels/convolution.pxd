@@ -1,8 +1,9 @@
 from libc.stddef cimport ptrdiff_t
 
+from edgecnn.runtime.executor cimport Step
 from edgecnn.runtime.kernels.panels cimport packed_panel
 from edgecnn.runtime.microkernels cimport ec_activation, ec_table, ec_window
-from edgecnn.runtime.step cimport ec_view
+from edgecnn.runtime.step cimport ec_rows, ec_run, ec_view
 
 
 ctypedef struct volume:
@@ -38,3 +39,4 @@ cdef void point_at_taps(const convolution_arguments *a, const float *x, const fl
 cdef void point_at_pixels(float *base, size_t plane, size_t row, size_t pixel, size_t height, size_t width,
                           size_t first, size_t last, float **table) noexcept nogil
 cdef int describe(convolution_arguments *a, placed, product) except -1
+cdef int set_functions(Step step, placed, product, ec_run run, ec_rows rows) except -1

@@ -28,7 +28,7 @@ from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport ec_panel, ec_window
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_rows, ec_run, ec_share, ec_step
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
@@ -345,20 +345,26 @@ cdef int describe(convolution_arguments *a, placed, product) except -1:
     return 0
 
 
-def most_pixels(product, depth, taps):
-    """Of a block. Neighbouring pixels share most of their windows: what it touches grows with the kernel's rows.
+def block_of(product, depth, taps, tallest):
+    """Most pixels in a block. Neighbouring pixels share most of their windows: what a block touches grows with the
+    kernel's rows, not its taps.
 
     Args:
         depth, taps: of the sums.
+        tallest: pixels of a tile.
     """
-    return BLOCK_BYTES // (4 * depth * min(product.kernel[0] * product.kernel[1], taps))
+    most = BLOCK_BYTES // (4 * depth * min(product.kernel[0] * product.kernel[1], taps))
+    return min(max(most, 4 * tallest), MAX_BLOCK)
 
 
-def rows_span(product):
-    """(rows, stride, pad) of the window where rows of the output can be computed alone, else None."""
+cdef int set_functions(Step step, placed, product, ec_run run, ec_rows rows) except -1:
+    """Give a step what computes it: whole images, and rows of the output alone where that is possible."""
+    step.step.run = run
+    step.step.serial = placed.serial
     if product.size[0] == product.out_size[0] == 1 and min(product.pads) >= 0:
-        return effective_kernel(product.kernel, product.dilations)[1], product.strides[1], product.pads[1]
-    return None
+        step.step.rows = rows
+        step.span = (effective_kernel(product.kernel, product.dilations)[1], product.strides[1], product.pads[1])
+    return 0
 
 
 cdef ConvolutionStep prepare_product(placed, product):
@@ -395,19 +401,14 @@ cdef ConvolutionStep prepare_product(placed, product):
     # Slices of about equal length: none is left over.
     a.slice_taps = divide_up(a.taps, divide_up(a.taps * a.depth, SLICE)) if a.depth <= SLICE else 1
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
-    most = most_pixels(product, a.depth, a.taps)
     a.heavy = a.panels >= 8 and packed.nbytes > 4 * pixels * k
-    a.block = min(max(most, <size_t>(4 * rows[widest - 1])), MAX_BLOCK)
+    a.block = block_of(product, a.depth, a.taps, rows[widest - 1])
     most = min(a.block, <size_t>pixels)
     step.scratch = divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64
     if a.runs:
         step.scratch += (most * a.taps + 1) * a.depth * sizeof(float)
-    step.step.run = run
+    set_functions(step, placed, product, run, run_rows)
     step.step.arguments = a
-    step.step.serial = placed.serial
-    step.span = rows_span(product)
-    if step.span is not None:
-        step.step.rows = run_rows
     kind = "product of rows" if a.runs else "product"
     step.kernel = f"{kind} {rows[widest - 1]}x{width} {instruction_set.name}"
     return step

@@ -18,19 +18,24 @@ from libc.stdint cimport uintptr_t
 
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step
-from edgecnn.runtime.kernels.convolution cimport convolution_arguments, describe, point_at_pixels, point_at_taps
+from edgecnn.runtime.kernels.convolution cimport (
+    convolution_arguments,
+    describe,
+    point_at_pixels,
+    point_at_taps,
+    set_functions,
+)
 from edgecnn.runtime.kernels.panels cimport divide_up
 from edgecnn.runtime.microkernels cimport ec_block_panel, ec_block_run, ec_sparse_row
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step
 
-from edgecnn.runtime.kernels.convolution import most_pixels, product_of, rows_span
+from edgecnn.runtime.kernels.convolution import block_of, product_of
 from edgecnn.runtime.kernels.packing import pack_blocks, pack_single
 
 # Of a slice's values of a panel of pixels: they stay in the first-level cache beside the weights that pass through it.
 cdef size_t SLICE_BYTES = 30720
 # Places within a slice are told by a byte.
 cdef size_t MOST_SLICE = 256
-cdef size_t MAX_BLOCK = 512
 
 
 # The records of packing.pack_blocks, number by number.
@@ -252,7 +257,7 @@ def prepare_blocks(placed, size_t vectors):
     cdef BlocksStep step = BlocksStep.__new__(BlocksStep)
     cdef blocks_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
-    cdef size_t most, tallest = instruction_set.table.block_rows[vectors - 1]
+    cdef size_t tallest = instruction_set.table.block_rows[vectors - 1]
     product = product_of(placed, placed.node.attributes["groups"])
     describe(&a.c, placed, product)
     width = vectors * instruction_set.lanes
@@ -268,16 +273,11 @@ def prepare_blocks(placed, size_t vectors):
     a.slices = <const block_slice *><uintptr_t>slices.ctypes.data
     a.panel, a.panels = <const block_panel *><uintptr_t>panels.ctypes.data, len(panels)
     a.vectors = vectors
-    most = most_pixels(product, a.c.depth, a.c.taps)
     a.heavy = a.panels >= 8 and <size_t>values.nbytes > 4 * pixels_of(&a.c) * a.c.taps * a.c.depth
-    a.block = min(max(most, 4 * tallest), MAX_BLOCK)
+    a.block = block_of(product, a.c.depth, a.c.taps, tallest)
     step.scratch = in_lines((a.c.taps + 2) * min(a.block, pixels_of(&a.c)) * sizeof(void *))
-    step.step.run = run_blocks
+    set_functions(step, placed, product, run_blocks, run_block_rows)
     step.step.arguments = a
-    step.step.serial = placed.serial
-    step.span = rows_span(product)
-    if step.span is not None:
-        step.step.rows = run_block_rows
     step.kernel = f"blocks {tallest}x{width} {instruction_set.name}"
     return step
 
@@ -296,7 +296,9 @@ def prepare_single(placed):
     cdef size_t width
     product = product_of(placed, 1)
     describe(&a.c, placed, product)
-    a.vectors, a.slice = instruction_set.table.sparse_vectors, slice_of(instruction_set)
+    # No more than there are pixels: the table of taps grows with them.
+    a.vectors = min(<size_t>instruction_set.table.sparse_vectors, divide_up(pixels_of(&a.c), instruction_set.lanes))
+    a.slice = slice_of(instruction_set)
     a.depth = a.c.taps * a.c.depth
     a.slices = divide_up(a.depth, a.slice)
     packed = placed.packed(
@@ -315,11 +317,7 @@ def prepare_single(placed):
     width = a.vectors * instruction_set.lanes
     step.scratch = in_lines((a.c.taps + 2) * width * sizeof(void *))
     step.scratch += (a.slice + <size_t>largest) * width * sizeof(float)
-    step.step.run = run_single
+    set_functions(step, placed, product, run_single, run_single_rows)
     step.step.arguments = a
-    step.step.serial = placed.serial
-    step.span = rows_span(product)
-    if step.span is not None:
-        step.step.rows = run_single_rows
     step.kernel = f"single weights {width} {instruction_set.name}"
     return step

@@ -4,39 +4,13 @@
    tile loads VECTORS vectors of weights, broadcasts one value of each row, and does ROWS x VECTORS multiply-adds; nothing
    else is in the loop. Tiles of every height up to the tallest exist, so that a driver can share pixels out evenly and
    never computes one twice. */
-#include "table.h"
-#include "vector.h"
-
-/* Vector v of a row of `columns` floats: whole, in part, or not there. */
-EC_INLINE vfloat load_columns(const float *p, int v, size_t columns) {
-    if (columns >= (size_t)(v + 1) * LANES) return vload(p + v * LANES);
-    if (columns > (size_t)v * LANES) return vload_first(p + v * LANES, columns - v * LANES);
-    return vsplat(0.0f);
-}
-EC_INLINE void store_columns(float *p, int v, size_t columns, vfloat y) {
-    if (columns >= (size_t)(v + 1) * LANES) vstore(p + v * LANES, y);
-    else if (columns > (size_t)v * LANES) vstore_first(p + v * LANES, y, columns - v * LANES);
-}
+#include "tile.h"
 
 EC_INLINE void gemm_tile(const int ROWS, const int VECTORS, const ec_panel *p, const float *const *a, float *const *out,
                          const float *const *residual, size_t column) {
     vfloat sum[EC_GEMM_ROWS][EC_GEMM_VECTORS];
     const size_t columns = p->columns;
-    if (p->start) {
-        EC_UNROLL for (int v = 0; v < VECTORS; v++) {
-            vfloat bias = vload(p->start + v * LANES);
-            EC_UNROLL for (int m = 0; m < ROWS; m++) sum[m][v] = bias;
-        }
-        if (residual) {
-            EC_UNROLL for (int m = 0; m < ROWS; m++) {
-                EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] += load_columns(residual[m] + column, v, columns);
-            }
-        }
-    } else {
-        EC_UNROLL for (int m = 0; m < ROWS; m++) {
-            EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] = vsplat(0.0f);
-        }
-    }
+    start_sums(ROWS, VECTORS, sum, p->start, residual, column, columns);
     const float *w = p->weights;
     const char *ahead = p->ahead[0], *further = p->ahead[1];
     for (size_t t = 0; t < p->taps; t++, a += p->pitch) {
@@ -54,16 +28,7 @@ EC_INLINE void gemm_tile(const int ROWS, const int VECTORS, const ec_panel *p, c
             }
         }
     }
-    if (!p->start) {
-        EC_UNROLL for (int m = 0; m < ROWS; m++) {
-            EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] += load_columns(out[m] + column, v, columns);
-        }
-    }
-    vfloat low = vsplat(p->low), high = vsplat(p->high);
-    EC_UNROLL for (int m = 0; m < ROWS; m++) {
-        EC_UNROLL for (int v = 0; v < VECTORS; v++)
-            store_columns(out[m] + column, v, columns, vmin(high, vmax(low, sum[m][v])));
-    }
+    end_sums(ROWS, VECTORS, sum, !p->start, out, column, columns, p->low, p->high);
 }
 
 #define EC_GEMM_TILE(ROWS, VECTORS)                                                                                      \

@@ -5,27 +5,13 @@
 
    Single weights: the zeros have no order. The lanes are pixels, which lie side by side in a copy that is turned over: for
    each weight that is there, one broadcast and VECTORS multiply-adds whose other factor comes from the first-level cache. */
-#include "table.h"
-#include "vector.h"
+#include "tile.h"
 
 EC_INLINE void block_tile(const int ROWS, const int VECTORS, const ec_block_panel *p, const float *const *a, float *const *out,
                           const float *const *residual, size_t column) {
-    vfloat sum[EC_GEMM_ROWS][EC_BLOCK_VECTORS];
+    vfloat sum[EC_GEMM_ROWS][EC_GEMM_VECTORS];
     const size_t columns = p->columns;
-    EC_UNROLL for (int m = 0; m < ROWS; m++) {
-        EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] = vsplat(0.0f);
-    }
-    if (p->start) {
-        EC_UNROLL for (int v = 0; v < VECTORS; v++) {
-            vfloat bias = vload(p->start + v * LANES);
-            EC_UNROLL for (int m = 0; m < ROWS; m++) sum[m][v] = bias;
-        }
-        if (residual) {
-            EC_UNROLL for (int m = 0; m < ROWS; m++) {
-                EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] += load_columns(residual[m] + column, v, columns);
-            }
-        }
-    }
+    start_sums(ROWS, VECTORS, sum, p->start, residual, column, columns);
     const float *w = p->weights;
     const uint32_t *channel = p->channels;
     for (size_t r = 0; r < p->run_count; r++) {
@@ -43,16 +29,7 @@ EC_INLINE void block_tile(const int ROWS, const int VECTORS, const ec_block_pane
             }
         }
     }
-    if (!p->start) {
-        EC_UNROLL for (int m = 0; m < ROWS; m++) {
-            EC_UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] += load_columns(out[m] + column, v, columns);
-        }
-    }
-    vfloat low = vsplat(p->low), high = vsplat(p->high);
-    EC_UNROLL for (int m = 0; m < ROWS; m++) {
-        EC_UNROLL for (int v = 0; v < VECTORS; v++)
-            store_columns(out[m] + column, v, columns, vmin(high, vmax(low, sum[m][v])));
-    }
+    end_sums(ROWS, VECTORS, sum, !p->start, out, column, columns, p->low, p->high);
 }
 
 #define EC_BLOCK_TILE(ROWS, VECTORS)                                                                                     \
