@@ -140,16 +140,21 @@ def prune_file(
         tell("converting the model as it is")
         first = Path(folder, "before.ecnn")
         convert(original, first)
-        pruned, report = prune(original, train, validation_data=validation, seed=seed, progress=tell, **options)
+
+        def save(pruned: Any) -> None:
+            save_model(pruned, target)
+            if compact is not None:
+                convert(pruned, compact, overwrite=overwrite)
+
+        pruned, report = prune(
+            original, train, validation_data=validation, seed=seed, progress=tell, save=save, **options
+        )
         second = Path(folder, "after.ecnn")
         convert(pruned, second)
         tell("timing both models")
         models = load(first, threads=1), load(second, threads=1)
         found = times(models)
         before, after = (Cost(path.stat().st_size, ms) for path, ms in zip((first, second), found, strict=True))
-        save_model(pruned, target)
-        if compact is not None:
-            convert(pruned, compact, overwrite=overwrite)
     return FileReport(
         str(target), None if compact is None else str(compact), report, len(validation[1]), before, after,
         models[0].instruction_set,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -290,6 +292,7 @@ def pruning_class() -> type:
                 training begins, that goes on from it, as with keras.callbacks.BackupAndRestore, and ends with the same
                 bits as without interruption, provided that the data of an epoch are the same both times
                 (`model.fit(shuffle=True)` on arrays are not). It is removed when training ends.
+            keep_backup: leave it there, for who wants to save the model first.
 
         Attributes:
             pruner: the masks, from when training begins.
@@ -310,13 +313,14 @@ def pruning_class() -> type:
             layers: Sequence[str] | None = None,
             schedule: Schedule | None = None,
             backup: str | os.PathLike[str] | None = None,
+            keep_backup: bool = False,
         ) -> None:
             super().__init__()
             self.settings = settings(
                 sparsity, pattern, threshold=threshold, normalise=normalise, scope=scope, layers=layers
             )
             self.schedule = Schedule() if schedule is None else schedule
-            self.backup = None if backup is None else _backup_path(backup)
+            self.backup, self.keep_backup = None if backup is None else _backup_path(backup), keep_backup
             self.pruner: Pruner | None = None
             self.step = 0
             self._began = 0
@@ -351,7 +355,7 @@ def pruning_class() -> type:
             # Some optimizers write averaged weights when training ends.
             assert self.pruner is not None
             self.pruner.apply()
-            if self.backup is not None:
+            if self.backup is not None and not self.keep_backup:
                 self.backup.unlink(missing_ok=True)
 
         def get_state(self) -> dict[str, Array]:
@@ -397,7 +401,7 @@ def pruning_class() -> type:
             try:
                 with np.load(path, allow_pickle=False) as archive:
                     arrays = dict(archive)
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise DataFileError(f"{path}: no backup of pruning: {error}") from error
             variables = self._variables()
             saved = [arrays[f"variable/{i}"] for i in range(len(variables)) if f"variable/{i}" in arrays]
@@ -514,6 +518,7 @@ def prune(
     validation_data: Any = None,
     seed: int = 0,
     backup: str | os.PathLike[str] | None = None,
+    save: Callable[[Any], None] | None = None,
     progress: bool | Callable[[str], None] = True,
 ) -> tuple[Any, PruningReport]:
     """Prune a trained model and fine-tune what is left.
@@ -541,6 +546,7 @@ def prune(
         validation_data: for accuracy before and after, as train_data; None: that is measured on train_data.
         seed: of the order of arrays (which then depends on the epoch alone) and of random layers.
         backup: see `Pruning`: what was interrupted goes on from this .npz file, to the same bits.
+        save: is given the pruned model at the end; the backup is removed after that, so that a full disk costs no training.
         progress: True: Keras' own bars; False: nothing; or a function that is told what is being done.
 
     Returns:
@@ -589,6 +595,7 @@ def prune(
         layers=layers,
         schedule=plan,
         backup=place,
+        keep_backup=True,
     )
     history: dict[str, list[float]] = {}
     if epochs:
@@ -621,6 +628,10 @@ def prune(
         evaluate(result, judges),
         history,
     )
+    if save is not None:
+        save(result)
+    if place is not None and epochs:
+        place.unlink(missing_ok=True)
     return result, report
 
 

@@ -144,3 +144,51 @@ def test_a_damaged_or_foreign_backup_is_refused(tmp_path: Path) -> None:
     np.savez(path, epoch=1)
     with pytest.raises(InputError, match="a backup of another model"):
         NETWORKS["plain"](keras).fit(x, y, verbose=0, callbacks=[Pruning(0.5, backup=path)])
+
+
+@pytest.mark.parametrize("size", [1, 100, -1000, -1])
+def test_a_backup_that_was_cut_short_is_refused(size: int, tmp_path: Path) -> None:
+    x, y = images(8)
+    path = tmp_path / "backup.npz"
+    with pytest.raises(KeyError, match="stop"):
+        NETWORKS["plain"](keras).fit(
+            x, y, epochs=2, verbose=0,
+            callbacks=[Pruning(0.5, backup=path), keras.callbacks.LambdaCallback(on_epoch_begin=_stop_at_the_second)],
+        )  # fmt: skip
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataFileError, match=r"backup\.npz: no backup of pruning"):
+        NETWORKS["plain"](keras).fit(x, y, verbose=0, callbacks=[Pruning(0.5, backup=path)])
+
+
+def _stop_at_the_second(epoch: int, logs: Any) -> None:
+    if epoch == 1:
+        raise KeyError("stop")
+
+
+def test_what_cannot_be_saved_is_not_lost(tmp_path: Path) -> None:
+    """A full disk at the very end: the second run has nothing left to train, and gives the bits of the first."""
+    x, y = images(24)
+    backup, saved = tmp_path / "backup.npz", []
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 8, "progress": False, "backup": backup}
+
+    def full(model: Any) -> None:
+        raise DataFileError("no space left on device")
+
+    with pytest.raises(DataFileError, match="no space left"):
+        prune(NETWORKS["residual"](keras), (x, y), save=full, **options)
+    assert backup.exists()
+    again, report = prune(NETWORKS["residual"](keras), (x, y), save=saved.append, **options)
+    assert saved == [again]
+    assert not report.history.get("loss")
+    assert not backup.exists()
+    del options["backup"]
+    whole, _ = prune(NETWORKS["residual"](keras), (x, y), **options)
+    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(whole.weights, again.weights, strict=True))
+
+
+def test_a_backup_that_is_not_used_is_not_removed(tmp_path: Path) -> None:
+    x, y = images(8)
+    path = tmp_path / "data.npz"
+    np.savez(path, x=x)
+    prune(NETWORKS["plain"](keras), (x, y), epochs=0, progress=False, backup=path)
+    assert path.exists()
