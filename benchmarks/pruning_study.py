@@ -366,8 +366,8 @@ def draw(points: Sequence[Point], folder: Path) -> None:
         axes = drawn.subplots(1, 3)
         means: dict[str, list[tuple[float, float, float, float]]] = {}
         for technique, sparsity, found in rows(points, network):
-            values = (statistics.fmean(getattr(p, name) for p in found) for name in ("accuracy", "bytes", "ms"))
-            means.setdefault(technique, []).append((sparsity, *values))  # type: ignore[arg-type]
+            accuracy, size, ms = (statistics.fmean(getattr(p, n) for p in found) for n in ("accuracy", "bytes", "ms"))
+            means.setdefault(technique, []).append((sparsity, accuracy, size, ms))
         dense = means.pop("dense", [])
         for technique, line in means.items():
             columns = list(zip(*sorted(dense + line), strict=True))

@@ -554,10 +554,8 @@ def load(
         graph = source
         model = Model(graph, threads=threads)
     else:
-        size = len(source) if isinstance(source, bytes | bytearray | memoryview) else None
         with file_format.reading(source, max_bytes=max_bytes) as graph:
-            if size is None:
-                size = os.stat(source).st_size  # type: ignore[arg-type]  # a path: it could be read
+            size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
             model = Model(graph, threads=threads, file_size=size)
     if not tune:
         return model
