@@ -32,9 +32,17 @@ FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and not sys._is_gil_
 COMMON = ["-std=c11", "-O1" if DEBUG else "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
 CYTHON_ONLY = ["-Wno-unused-function", "-fno-strict-aliasing"]
 FLAGS = {
-    "avx2.c": ["-mavx2", "-mfma", "-mf16c"],
+    "avx2.c": ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"],
     # Without the second flag GCC 12 vectorises the leftovers with 256 bits and prefers these.
-    "avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"],
+    "avx512.c": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512vl",
+        "-mavx512dq",
+        "-mfma",
+        "-mpopcnt",
+        "-mprefer-vector-width=512",
+    ],
 }
 OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
 

@@ -49,10 +49,19 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Network:
-    """A network: a function that builds the Keras model, and the range of its inputs."""
+    """A network.
+
+    Attributes:
+        build: makes the Keras model.
+        range: of its inputs.
+        zeros: share of the weights of its 1 x 1 and 3 x 3 convolutions that are zero.
+        block: neighbouring filters whose weights are zero together.
+    """
 
     build: Callable[[], Any]
     range: tuple[float, float] = (-1.0, 1.0)
+    zeros: float = 0.0
+    block: int = 1
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,17 @@ NETWORKS = {
     "VGG16": Network(application("VGG16")),
 }
 
+PRUNED = {
+    f"{name}-{percent}-{pattern}": Network(NETWORKS[name].build, zeros=percent / 100, block=block)
+    for name in ("MobileNet", "ResNet50")
+    for percent in (80, 90)
+    for pattern, block in (("blocks", 16), ("single", 1))
+}
+"""The same with zeros, for who asks for them by name. The peers get their ordinary files: none has a use for zeros on x86."""
+
+LEAST_CHANNELS = 8
+"""Of the input, for a convolution to lose weights."""
+
 FILES = {"ecnn": "model.ecnn", "tflite": "model.tflite", "onnx": "model.onnx", "ir": "saved.xml", "onnx-ir": "onnx.xml"}
 """Format -> file. OpenVINO's own format is made twice, from the SavedModel and from ONNX: which is faster differs."""
 
@@ -198,7 +218,7 @@ def _key(name: str) -> str:
     versions = [
         _version(package) for package in ("tensorflow-cpu", "tensorflow", "keras", "tf2onnx", "onnx", "openvino")
     ]
-    settings = [BUILD, SEED, name, NETWORKS[name].range, versions, _sources("zoo")]
+    settings = [BUILD, SEED, name, (NETWORKS | PRUNED)[name].range, versions, _sources("zoo")]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
@@ -216,12 +236,12 @@ def build(name: str, folder: Path) -> None:
     """Write input, expected answer, .keras and every peer's file. What a peer's exporter refuses is noted in lacks.json."""
     import keras
 
-    network = NETWORKS[name]
+    network = (NETWORKS | PRUNED)[name]
     keras.utils.set_random_seed(SEED)
     model = network.build()
     rng = np.random.default_rng(SEED)
     shape = model.input_shape[1:]
-    randomize(model, rng, rng.uniform(*network.range, (4, *shape)).astype(np.float32))
+    randomize(model, network, rng, rng.uniform(*network.range, (4, *shape)).astype(np.float32))
     x = rng.uniform(*network.range, (1, *shape)).astype(np.float32)
     np.save(folder / "input.npy", x)
     np.save(folder / "expected.npy", np.asarray(model(x, training=False)))
@@ -245,7 +265,7 @@ def build(name: str, folder: Path) -> None:
     (folder / "lacks.json").write_text(json.dumps(lacks), encoding="utf-8")
 
 
-def randomize(model: Any, rng: np.random.Generator, images: Array) -> None:
+def randomize(model: Any, network: Network, rng: np.random.Generator, images: Array) -> None:
     """Weights with which a wrong layer shows in the answer and rounding does not.
 
     Kernels are drawn as He et al. 2015 (arXiv 1502.01852) say, so that activations keep their scale; batch normalisation
@@ -257,11 +277,24 @@ def randomize(model: Any, rng: np.random.Generator, images: Array) -> None:
         if type(layer).__name__ == "BatchNormalization":
             layer.momentum = 0.0
         for variable in layer.weights:
-            variable.assign(_values(variable, layer, rng))
+            values = _values(variable, layer, rng)
+            if network.zeros and type(layer).__name__ == "Conv2D" and values.ndim == 4:
+                values = _with_zeros(values, network, rng)
+            variable.assign(values)
     model(images, training=True)
     spread = np.log(np.asarray(model(images, training=False))).std()
     last = [layer for layer in model.layers if hasattr(layer, "kernel")][-1]
     last.kernel.assign(np.asarray(last.kernel) / spread)
+
+
+def _with_zeros(weights: Array, network: Network, rng: np.random.Generator) -> Array:
+    """A kernel without the share of its weights that the network lacks; the others are larger, so that sums keep their scale."""
+    *window, channels, filters = weights.shape
+    if window not in ([1, 1], [3, 3]) or channels < LEAST_CHANNELS:
+        return weights
+    blocks = rng.random((*window, channels, -(-filters // network.block))) < network.zeros
+    gone = np.repeat(blocks, network.block, axis=-1)[..., :filters]
+    return np.where(gone, 0, weights / np.sqrt(1 - network.zeros))
 
 
 def _values(variable: Any, layer: Any, rng: np.random.Generator) -> Array:

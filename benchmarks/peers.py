@@ -25,7 +25,7 @@ from edgecnn.tools.bench import measure_peak
 from edgecnn.tools.condition import condition, judge
 from engines import ENGINES, OURS, Array, Engine, Run, difference
 from first_answer import FirstAnswer, measure, median
-from networks import NETWORKS, Prepared, prepare
+from networks import NETWORKS, PRUNED, Prepared, prepare
 
 SHORTEST_SAMPLE = 2.0
 """Milliseconds: calls that are faster are timed several at a time, for the clock and what surrounds a call to weigh little."""
@@ -388,7 +388,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     new = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     networks, engines = list(NETWORKS), list(ENGINES)
-    new.add_argument("--networks", type=_names(networks), default=networks, metavar="A,B", help="default: all")
+    new.add_argument(
+        "--networks",
+        type=_names([*networks, *PRUNED]),
+        default=networks,
+        metavar="A,B",
+        help=f"default: {networks[0]} to {networks[-1]}; also {next(iter(PRUNED))} and so on, with zeros",
+    )
     new.add_argument("--engines", type=_names(engines), default=engines, metavar="A,B", help="default: all")
     counts = sorted({1, available()})
     new.add_argument(

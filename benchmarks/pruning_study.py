@@ -1,11 +1,12 @@
 """What pruning costs in accuracy and saves in bytes and milliseconds, on Fashion-MNIST; see docs/pruning.md.
 
-    python benchmarks/pruning_study.py FOLDER --output DIR
+   python benchmarks/pruning_study.py FOLDER --output DIR
 
 FOLDER holds the four IDX files (train-images-idx3-ubyte.gz and so on). A small CNN of ordinary convolutions and a
-depthwise-separable one are trained, then pruned to each sparsity by each pattern, for each seed; the five techniques are tried one by
-one and together on a CNN without batch normalisation. LiteRT, if it is installed, runs the same pruned models. Every point is kept in
-DIR/results.json as soon as it is there: a study that was interrupted goes on where it was. Tables go to stdout, plots to DIR.
+depthwise-separable one are trained for each seed, then pruned by each pattern from one sparsity to the next; the five techniques are
+tried one by one and together on a CNN without batch normalisation. Every network is kept in DIR as soon as it is there: a study
+that was interrupted goes on where it was. Then all networks of a kind are timed side by side, by edgecnn and by LiteRT if it is
+installed. Tables go to stdout, plots to DIR. `--no-times` and a second run keep training and timing apart.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from engines import load_edgecnn, load_litert
 
 Array = np.ndarray[Any, Any]
 
-PATTERNS = ("weight", "block", "block:8", "2:4", "channel")
+PATTERNS = ("weight", "block", "2:4", "channel")
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 OWN_SPARSITY = 0.5
 """That of 2:4."""
@@ -38,12 +40,12 @@ OWN_SPARSITY = 0.5
 VALIDATION = 5000
 """Training images that decide nothing but when the learning rate falls; accuracy is of the test images."""
 
-ROUNDS, ROUND_SECONDS = 40, 0.02
+ROUNDS, ROUND_SECONDS = 15, 0.01
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measured network. `litert_ms` and `litert_bytes` are None where LiteRT is not installed."""
+    """One trained network; what is None has not been measured, or LiteRT is not installed."""
 
     network: str
     technique: str
@@ -51,14 +53,18 @@ class Point:
     seed: int
     accuracy: float
     parameters: int
-    bytes: int
-    ms: float
-    litert_bytes: int | None
-    litert_ms: float | None
+    bytes: int | None = None
+    ms: float | None = None
+    litert_bytes: int | None = None
+    litert_ms: float | None = None
 
     @property
     def key(self) -> str:
-        return f"{self.network}/{self.technique}/{self.sparsity:g}/{self.seed}"
+        return key_of(self.network, self.technique, self.sparsity, self.seed)
+
+
+def key_of(network: str, technique: str, sparsity: float, seed: int) -> str:
+    return f"{network}/{technique}/{sparsity:g}/{seed}"
 
 
 @dataclass(frozen=True)
@@ -94,17 +100,16 @@ def read_data(folder: Path, most: int | None) -> Data:
 
 
 def ordinary(normal: bool = True, function: str = "relu") -> Any:
-    """Six 3 x 3 convolutions, maximum pooling."""
+    """Four 3 x 3 convolutions, maximum pooling."""
     from keras import Input, Model, layers
 
     x = inputs = Input((28, 28, 1))
-    for number, filters in enumerate((32, 32, 64, 64, 128, 128)):
+    for number, filters in enumerate((16, 32, 64, 128)):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=not normal)(x)
         x = layers.BatchNormalization()(x) if normal else x
         x = layers.Activation(function)(x)
-        if number in (1, 3):
-            x = layers.Dropout(0.2)(layers.MaxPooling2D()(x))
-    x = layers.Dropout(0.4)(layers.GlobalAveragePooling2D()(x))
+        x = layers.MaxPooling2D()(x) if number < 2 else x
+    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
     return Model(inputs, layers.Dense(10, "softmax")(x), name="ordinary")
 
 
@@ -113,19 +118,19 @@ def depthwise() -> Any:
     from keras import Input, Model, layers
 
     x = inputs = Input((28, 28, 1))
-    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(32, 3, padding="same", use_bias=False)(x)))
-    for filters, stride in ((64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 1)):
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(32, 3, 2, padding="same", use_bias=False)(x)))
+    for filters, stride in ((64, 1), (128, 2), (128, 1), (256, 1)):
         x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
         x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 1, use_bias=False)(x)))
-    x = layers.Dropout(0.3)(layers.GlobalAveragePooling2D()(x))
+    x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
     return Model(inputs, layers.Dense(10, "softmax")(x), name="depthwise")
 
 
 NETWORKS: dict[str, Callable[[], Any]] = {"ordinary": ordinary, "depthwise": depthwise}
 
 
-def fit(model: Any, data: Data, epochs: int, rate: float, seed: int) -> Any:
+def fit(model: Any, data: Data, epochs: int, rate: float, seed: int, callbacks: Sequence[Any] = ()) -> Any:
     """Train with Adam, the learning rate falling along a cosine; images are shifted and mirrored."""
     import keras
 
@@ -137,12 +142,12 @@ def fit(model: Any, data: Data, epochs: int, rate: float, seed: int) -> Any:
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    model.fit(Shifted(*data.train, batch, seed).dataset(), epochs=epochs, verbose=0)
+    model.fit(Shifted(*data.train, batch, seed).dataset(), epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
 
 class Shifted:
-    """Batches of images, each moved by up to two pixels and half of them mirrored, in another order each epoch."""
+    """Batches of images, each moved by up to a pixel and half of them mirrored, in another order each epoch."""
 
     def __init__(self, x: Array, y: Array, batch: int, seed: int) -> None:
         self.x, self.y, self.batch, self.rng = x, y, batch, np.random.default_rng(seed)
@@ -172,45 +177,25 @@ class Shifted:
     def changed(self, images: Array) -> Array:
         """The images, moved and mirrored."""
         size = images.shape[1]
-        padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
         out = np.empty_like(images)
-        for i, (dy, dx, mirrored) in enumerate(zip(*self.rng.integers(0, (5, 5, 2), (len(images), 3)).T, strict=True)):
+        for i, (dy, dx, mirrored) in enumerate(zip(*self.rng.integers(0, (3, 3, 2), (len(images), 3)).T, strict=True)):
             image = padded[i, dy : dy + size, dx : dx + size]
             out[i] = image[:, ::-1] if mirrored else image
         return out
 
 
-def measured(model: Any, network: str, technique: str, sparsity: float, seed: int, data: Data, folder: Path) -> Point:
-    """Accuracy on the test images; bytes and milliseconds of edgecnn and LiteRT, which take turns, on one thread."""
-    import edgecnn
-
-    accuracy = float(model.evaluate(*data.test, batch_size=256, verbose=0, return_dict=True)["accuracy"])
-    path, lite = folder / "study.ecnn", folder / "study.tflite"
-    edgecnn.convert(model, path, overwrite=True)
-    runs = [load_edgecnn(path, 1)]
-    try:
-        lite.write_bytes(as_tflite(model))
-        runs.append(load_litert(lite, 1))
-    except ImportError:
-        pass
-    x = data.test[0][:1]
-    medians = turns([lambda run=run: run(x) for run in runs])
-    return Point(
-        network, technique, sparsity, seed, accuracy, int(model.count_params()), path.stat().st_size, medians[0],
-        lite.stat().st_size if len(runs) > 1 else None, medians[1] if len(runs) > 1 else None,
-    )  # fmt: skip
-
-
 def as_tflite(model: Any) -> bytes:
     """The model for LiteRT, one image at a time; its converter keeps zeros dense unless told that they are many."""
+    import keras
     import tensorflow as tf
 
-    fixed = tf.function(
-        lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)]
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([fixed.get_concrete_function()], model)
-    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-    return bytes(converter.convert())
+    signature = [keras.InputSpec(shape=(1, *model.input_shape[1:]), dtype="float32")]
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+        return bytes(converter.convert())
 
 
 def turns(calls: Sequence[Callable[[], Any]]) -> list[float]:
@@ -228,69 +213,74 @@ def turns(calls: Sequence[Callable[[], Any]]) -> list[float]:
 
 
 class Results:
-    """Points by key, kept in a file."""
+    """Points by key and their networks, kept in a folder."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        rows = json.loads(path.read_text()) if path.exists() else []
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "results.json"
+        rows = json.loads(self.path.read_text()) if self.path.exists() else []
         self.points = {point.key: point for point in (Point(**row) for row in rows)}
 
-    def add(self, key: str, make: Callable[[], Point]) -> None:
-        """Measure a point unless it is there."""
-        if key in self.points:
-            return
-        point = make()
-        assert point.key == key
-        self.points[key] = point
+    def model_path(self, key: str) -> Path:
+        return self.folder / (key.replace("/", "-").replace(":", "of") + ".keras")
+
+    def network(self, key: str, data: Data, make: Callable[[], Any]) -> Any:
+        """The trained network of a key: as it is kept, or made now, its accuracy noted."""
+        import keras
+
+        path = self.model_path(key)
+        if key not in self.points:
+            model = make()
+            model.save(self.folder / "part.keras")
+            os.replace(self.folder / "part.keras", path)
+            model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+            found = model.evaluate(*data.test, batch_size=256, verbose=0, return_dict=True)
+            network, technique, sparsity, seed = key.split("/")
+            self.keep(
+                Point(network, technique, float(sparsity), int(seed), float(found["accuracy"]), model.count_params())
+            )
+            print(f"{key}: {100 * found['accuracy']:.2f} %", file=sys.stderr, flush=True)
+        return keras.saving.load_model(path, compile=False)
+
+    def keep(self, *points: Point) -> None:
+        self.points |= {point.key: point for point in points}
         beside = self.path.with_suffix(".part")
         beside.write_text(json.dumps([asdict(p) for p in self.points.values()], indent=1))
         os.replace(beside, self.path)
-        print(
-            f"{key}: {100 * point.accuracy:.2f} %, {point.bytes} bytes, {point.ms:.3f} ms", file=sys.stderr, flush=True
-        )
 
 
-def trained(network: str, seed: int, data: Data, epochs: int, folder: Path) -> Any:
-    """The network as trained before, or now."""
-    import keras
+def pruned(model: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int) -> Any:
+    """The model with so many zeros, half of the epochs gradually, fine-tuned in all of them."""
+    from edgecnn.training import Pruning, Schedule, remove_channels
 
-    path = folder / f"{network}-{seed}.keras"
-    if not path.exists():
-        keras.utils.set_random_seed(seed)
-        build = NETWORKS[network] if network in NETWORKS else lambda: ordinary(normal=False, function="swish")
-        model = fit(build(), data, epochs, 2e-3, seed)
-        model.save(folder / "part.keras")
-        os.replace(folder / "part.keras", path)
-    return keras.saving.load_model(path)
+    steps = epochs * -(-len(data.train[0]) // 128)
+    pruning = Pruning(sparsity, pattern, schedule=Schedule(end=max(1, steps // 2), frequency=max(1, steps // 20)))
+    fit(model, data, epochs, 1e-3, seed, [pruning])
+    return remove_channels(model) if pattern == "channel" else model
 
 
-def study_patterns(results: Results, data: Data, arguments: argparse.Namespace) -> None:
-    """Accuracy, bytes and milliseconds against sparsity."""
-    from edgecnn.training import prune
+def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.Namespace) -> None:
+    """Accuracy against sparsity, each network pruned on from the one before."""
+    for network, build in NETWORKS.items():
+        dense = key_of(network, "dense", 0, seed)
+        model = results.network(dense, data, lambda b=build: fit(seeded(b, seed), data, arguments.epochs, 3e-3, seed))
+        for pattern in arguments.patterns:
+            own = ":" in pattern and "block" not in pattern
+            before, last = 0.0, model
+            for sparsity in [OWN_SPARSITY] if own else arguments.sparsities:
+                # Channels that have gone are no longer there to be counted.
+                more = 1 - (1 - sparsity) / (1 - before) if pattern == "channel" else sparsity
 
-    for seed in range(arguments.seeds):
-        for network in NETWORKS:
-            model = trained(network, seed, data, arguments.epochs, arguments.output)
-            given = (model, network, data, arguments.output)
-            results.add(
-                f"{network}/dense/0/{seed}", lambda g=given, s=seed: measured(g[0], g[1], "dense", 0.0, s, g[2], g[3])
-            )
-            for pattern in arguments.patterns:
-                for sparsity in [OWN_SPARSITY] if ":" in pattern and "block" not in pattern else arguments.sparsities:
+                def make(last: Any = last, more: float = more, pattern: str = pattern) -> Any:
+                    return pruned(last, data, more, pattern, arguments.fine_tune, seed)
 
-                    def point(g: Any = given, p: str = pattern, s: float = sparsity, seed: int = seed) -> Point:
-                        pruned, _ = prune(
-                            g[0], data.train, sparsity=s, pattern=p, epochs=arguments.fine_tune, batch_size=128,
-                            learning_rate=5e-4, seed=seed, validation_data=data.validation, progress=False,
-                        )  # fmt: skip
-                        return measured(pruned, g[1], p, s, seed, data, g[3])
-
-                    results.add(f"{network}/{pattern}/{sparsity:g}/{seed}", point)
+                last = results.network(key_of(network, pattern, sparsity, seed), data, make)
+                before = sparsity
+            model = results.network(dense, data, lambda: None)  # as it was: it has been trained on
 
 
-def study_techniques(results: Results, data: Data, arguments: argparse.Namespace) -> None:
-    """The five techniques, one by one and together, each fine-tuned as long."""
-    from edgecnn.training import activation, average_pooling, batch_normalization, prune, separable
+def study_techniques(results: Results, data: Data, seed: int, arguments: argparse.Namespace) -> None:
+    """The five techniques, one by one and together, each trained on for as long."""
+    from edgecnn.training import activation, average_pooling, batch_normalization, separable
 
     rewrites: dict[str, Callable[[Any], Any]] = {
         "average pooling": average_pooling,
@@ -298,26 +288,65 @@ def study_techniques(results: Results, data: Data, arguments: argparse.Namespace
         "activation": lambda model: activation(model, "relu"),
         "separable": separable,
     }
-    for seed in range(arguments.seeds):
-        base = trained("plain", seed, data, arguments.epochs, arguments.output)
-        for name in ("none", "pruning", *rewrites, "all five"):
+    epochs = 2 * arguments.fine_tune
+    plain = lambda: ordinary(normal=False, function="swish")  # noqa: E731
+    base = key_of("plain", "trained", 0, seed)
+    results.network(base, data, lambda: fit(seeded(plain, seed), data, arguments.epochs, 3e-3, seed))
+    for name in ("none", "pruning", *rewrites, "all five"):
 
-            def point(name: str = name, seed: int = seed, base: Any = base) -> Point:
-                model = base
-                chosen = list(rewrites.values()) if name == "all five" else [rewrites[name]] if name in rewrites else []
-                for rewrite in chosen:
-                    model = rewrite(model)
-                if chosen:
-                    fit(model, data, arguments.fine_tune, 1e-3, seed)
-                sparsity = 0.8 if name in ("pruning", "all five") else 0.0
-                if sparsity:
-                    model, _ = prune(
-                        model, data.train, sparsity=sparsity, epochs=arguments.fine_tune, batch_size=128,
-                        learning_rate=5e-4, seed=seed, validation_data=data.validation, progress=False,
-                    )  # fmt: skip
-                return measured(model, "plain", name, sparsity, seed, data, arguments.output)
+        def make(name: str = name) -> Any:
+            model = results.network(base, data, lambda: None)
+            if name == "pruning":
+                return pruned(model, data, 0.8, "weight", epochs, seed)
+            for rewrite in rewrites.values() if name == "all five" else [rewrites[name]] if name in rewrites else []:
+                model = rewrite(model)
+            model = fit(model, data, epochs, 1e-3, seed)
+            return pruned(model, data, 0.8, "weight", epochs, seed) if name == "all five" else model
 
-            results.add(f"plain/{name}/{0.8 if name in ('pruning', 'all five') else 0:g}/{seed}", point)
+        results.network(key_of("plain", name, 0.8 if name in ("pruning", "all five") else 0, seed), data, make)
+
+
+def seeded(build: Callable[[], Any], seed: int) -> Any:
+    """The network with weights that follow from the seed."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    return build()
+
+
+def measure(results: Results, data: Data) -> None:
+    """Bytes and milliseconds of what has none yet: all networks of a kind and seed in turns, on one thread."""
+    import keras
+
+    import edgecnn
+
+    kinds = dict.fromkeys((p.network, p.seed) for p in results.points.values() if p.ms is None)
+    x = data.test[0][:1]
+    for network, seed in kinds:
+        points = [p for p in results.points.values() if (p.network, p.seed) == (network, seed)]
+        files: list[tuple[Path, Path | None]] = []
+        calls: list[Callable[[], Any]] = []
+        for point in points:
+            path = results.model_path(point.key)
+            compact, lite = path.with_suffix(".ecnn"), path.with_suffix(".tflite")
+            edgecnn.convert(path, compact, overwrite=True)
+            runs = [load_edgecnn(compact, 1)]
+            try:
+                lite.write_bytes(as_tflite(keras.saving.load_model(path, compile=False)))
+                runs.append(load_litert(lite, 1))
+            except ImportError:
+                pass
+            wanted = keras.saving.load_model(path, compile=False).predict(x, verbose=0)
+            for run in runs:
+                np.testing.assert_allclose(np.asarray(run(x)).reshape(wanted.shape), wanted, rtol=0, atol=1e-5)
+            files.append((compact, lite if len(runs) > 1 else None))
+            calls += [lambda run=run: run(x) for run in runs]
+        medians = iter(turns(calls))
+        for point, (compact, other) in zip(points, files, strict=True):
+            ms = next(medians)
+            size, other_ms = (None, None) if other is None else (other.stat().st_size, next(medians))
+            results.keep(replace(point, bytes=compact.stat().st_size, ms=ms, litert_bytes=size, litert_ms=other_ms))
+        print(f"{network}, seed {seed}: {len(points)} networks timed", file=sys.stderr, flush=True)
 
 
 def rows(points: Sequence[Point], network: str) -> Iterator[tuple[str, float, list[Point]]]:
@@ -388,22 +417,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The study; gives the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="Fashion-MNIST's IDX files")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/output/pruning"), help="results, models, plots")
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/output/pruning"), help="networks, results, plots"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20, help="of training")
-    parser.add_argument("--fine-tune", type=int, default=6, help="epochs after pruning or rewriting")
+    parser.add_argument("--epochs", type=int, default=10, help="of training")
+    parser.add_argument(
+        "--fine-tune", type=int, default=1, help="epochs after each step of pruning, half of those after a rewrite"
+    )
     parser.add_argument("--images", type=int, help="use so many of each part only, to try the script")
     parser.add_argument("--patterns", type=lambda text: text.split(","), default=PATTERNS)
     parser.add_argument("--sparsities", type=lambda text: [float(s) for s in text.split(",")], default=SPARSITIES)
+    parser.add_argument("--no-times", action="store_true", help="train only")
     arguments = parser.parse_args(argv)
     arguments.output.mkdir(parents=True, exist_ok=True)
     data = read_data(arguments.folder, arguments.images)
-    results = Results(arguments.output / "results.json")
-    study_patterns(results, data, arguments)
-    study_techniques(results, data, arguments)
-    points = list(results.points.values())
-    print(tables(points))
-    draw(points, arguments.output)
+    results = Results(arguments.output)
+    for seed in range(arguments.seeds):
+        study_patterns(results, data, seed, arguments)
+        study_techniques(results, data, seed, arguments)
+    if not arguments.no_times:
+        measure(results, data)
+        points = list(results.points.values())
+        print(tables(points))
+        draw(points, arguments.output)
     return 0
 
 

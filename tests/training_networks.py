@@ -11,6 +11,13 @@ SIZE = 8
 CLASSES = 4
 
 
+def values(variable: Any) -> Any:
+    """A variable's or a tensor's values, whatever Keras computes with."""
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(variable))
+
+
 def images(count: int = 48, seed: int = 0) -> tuple[Any, Any]:
     """(count, 8, 8, 3) and labels of 4 classes that can be learnt: which quarter is the brightest."""
     rng = np.random.default_rng(seed)

@@ -32,11 +32,12 @@ static inline void ec_instruction_sets(ec_instruction_set *sets) {
 #if EC_INSTRUCTION_SETS == 3
     __builtin_cpu_init();
     /* The builtins also ask the operating system whether it saves the wide registers. */
-    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("popcnt");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     sets[0] = (ec_instruction_set){&ec_table_avx512, "AVX-512 F, BW, VL, DQ", avx512};
-    sets[1] = (ec_instruction_set){&ec_table_avx2, "AVX2, FMA", avx2};
+    sets[1] = (ec_instruction_set){&ec_table_avx2, "AVX2, FMA, POPCNT", avx2};
     sets[2] = (ec_instruction_set){&ec_table_portable, "SSE2", 1};
 #else
     sets[0] = (ec_instruction_set){&ec_table_portable, "nothing", 1};

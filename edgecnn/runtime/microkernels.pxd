@@ -19,6 +19,9 @@ cdef extern from "table.h" nogil:
         ec_activate function
         float parameters[3]
 
+    enum:
+        EC_MASKED_VECTORS
+
     ctypedef struct ec_panel:
         const float *weights
         const float *start
@@ -95,6 +98,8 @@ cdef extern from "table.h" nogil:
     ctypedef void (*ec_reduce_squares)(const float *, size_t, size_t, float, float *, size_t) noexcept nogil
     ctypedef void (*ec_weigh)(const float **, const float *, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_add_rows)(const float *, const float *, size_t, size_t, float *, size_t) noexcept nogil
+    ctypedef const float *(*ec_add_masked)(const float *, const unsigned char *, const float *, size_t,
+                                           float *) noexcept nogil
     ctypedef void (*ec_respond)(const float *, const float *, size_t, float, float, float, float *,
                                 size_t) noexcept nogil
     ctypedef void (*ec_clamp)(float *, size_t, float, float) noexcept nogil
@@ -128,6 +133,7 @@ cdef extern from "table.h" nogil:
         ec_reduce_squares reduce_squares
         ec_weigh weigh
         ec_add_rows add_rows
+        ec_add_masked add_masked
         ec_respond respond
         ec_clamp clamp
         ec_softmax softmax, log_softmax

@@ -279,7 +279,7 @@ def possible_algorithms(
     places, compared = layout(graph, shapes, chains), _compared(graph)
     found = {}
     for node in graph.nodes:
-        if node.operator == "conv" and node.name not in linked:
+        if node.operator in ("conv", "dense") and node.name not in linked:
             packing = Packing(PackedWeights())
             placed = _place(graph, node, shapes, places, instruction_set, packing, "", node.name in compared)
             names = tuple(algorithm.name for algorithm in algorithms_of(placed) if algorithm.cost < math.inf)

@@ -53,7 +53,7 @@ def compute(case: Case, isa: str, threads: int, algorithm: str) -> dict[str, np.
 
 def algorithms_of(case: Case) -> list[str]:
     """Names of all algorithms that can compute the node under test."""
-    if case.node.operator != "conv":
+    if case.node.operator not in ("conv", "dense"):
         return ["direct"]
     found: list[str] = []
 
@@ -62,7 +62,7 @@ def algorithms_of(case: Case) -> list[str]:
             found.extend(algorithm.name for algorithm in algorithms(placed))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(FAMILIES, "conv", lambda placed: note(placed) or prepare_conv(placed))
+        patch.setitem(FAMILIES, case.node.operator, lambda placed: note(placed) or prepare_conv(placed))
         Model(case.graph)
     return found
 
@@ -139,12 +139,59 @@ def test_convolutions_without_their_zeros_agree(
     data: st.DataObject, kernel: tuple[int, ...] | None, block: int, share: float, seed: int
 ) -> None:
     case = zeroed(data.draw(cases("conv", kernel) if kernel else cases("conv")), block, share, seed)
-    weights, groups = case.graph.constants[case.node.inputs[1]].array, case.node.attributes["groups"]
-    pixels = np.prod(case.graph.shape(case.node.output)[1:-1])
-    if share == 1.0 and (pixels > 1 or weights[..., 0, 0].size > 1):
-        sparse = {"blocks 1", "blocks 2"} | ({"single weights"} if groups == 1 else set())
-        assert sparse <= set(algorithms_of(case))
+    if share == 1.0:
+        assert sparse_ways(case) <= set(algorithms_of(case))
     check(case)
+
+
+def sparse_ways(case: Case) -> set[str]:
+    """What a node all of whose weights are zero can be computed by."""
+    weights, groups = case.graph.constants[case.node.inputs[1]].array, case.node.attributes.get("groups", 1)
+    one = np.prod(case.graph.shape(case.node.output)[1:-1]) == weights[..., 0, 0].size == 1
+    # The portable set has no masks for the product with one vector.
+    single = groups == 1 and not (one and "portable" in ISAS[:1])
+    return {"blocks 1", "blocks 2"} | ({"single weights"} if single else set())
+
+
+@given(
+    data=st.data(),
+    block=st.sampled_from([1, 1, 4, 8, 16, 32]),
+    share=st.sampled_from([0.3, 0.8, 0.95, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_dense_layers_without_their_zeros_agree(data: st.DataObject, block: int, share: float, seed: int) -> None:
+    case = zeroed(data.draw(cases("dense")), block, share, seed)
+    if share == 1.0:
+        assert sparse_ways(case) <= set(algorithms_of(case))
+    check(case)
+
+
+@pytest.mark.parametrize(("block", "kernel"), [(1, "vector by masked matrix"), (16, "blocks")])
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_large_matrix_is_read_without_its_zeros(isa: str, block: int, kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((1100, 1003), np.float32)
+    weights[np.repeat(rng.random((1100, -(-1003 // block))) < 0.9, block, axis=1)[:, :1003]] = 0
+    builder = GraphBuilder()
+    graph = builder.graph(builder.add("dense", builder.input("x", 1100), weights))
+    x = rng.standard_normal((3, 1100), np.float32)
+    wanted = x.astype(np.float64) @ weights
+    for threads in (1, 2):
+        model = Model(graph, threads=threads, isa=isa)
+        np.testing.assert_allclose(model(x)[0], wanted, rtol=0, atol=1e-4)
+        (step,) = next(iter(model._plans.values())).steps
+        # The portable set has no masks, but blocks of four filters, some of which are zero by chance.
+        assert step.kernel.startswith("blocks" if isa == "portable" else kernel)
+
+
+def test_a_small_matrix_is_read_as_it_is() -> None:
+    builder = GraphBuilder()
+    weights = np.zeros((256, 256), np.float32)
+    model = Model(builder.graph(builder.add("dense", builder.input("x", 256), weights)))
+    assert not np.any(model(np.ones((1, 256), np.float32))[0])
+    (step,) = next(iter(model._plans.values())).steps
+    assert step.kernel.startswith("vector by matrix")
 
 
 def pointwise(weights: np.ndarray, size: int) -> Graph:
@@ -240,3 +287,17 @@ def test_convolutions_without_their_zeros_agree_in_the_long_run(
     data: st.DataObject, kernel: tuple[int, ...] | None, block: int, share: float, seed: int
 ) -> None:
     test_convolutions_without_their_zeros_agree.hypothesis.inner_test(data, kernel, block, share, seed)
+
+
+@pytest.mark.sweep
+@given(
+    data=st.data(),
+    block=st.sampled_from([1, 1, 4, 8, 16, 32]),
+    share=st.sampled_from([0.3, 0.8, 0.95, 1.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=1500, deadline=None)
+def test_dense_layers_without_their_zeros_agree_in_the_long_run(
+    data: st.DataObject, block: int, share: float, seed: int
+) -> None:
+    test_dense_layers_without_their_zeros_agree.hypothesis.inner_test(data, block, share, seed)

@@ -16,6 +16,7 @@ from edgecnn.runtime.kernels.packing import (
     filter_transformation,
     pack_blocks,
     pack_depthwise,
+    pack_masked,
     pack_panels,
     pack_single,
     split_filters,
@@ -159,6 +160,35 @@ def test_blocks_hold_every_weight_once(
                     weight, row = weight + width, row + 1
     np.testing.assert_array_equal(again, weights)
     assert (covered == 1).all()
+
+
+@given(
+    depth=st.integers(1, 40),
+    columns=st.integers(1, 200),
+    form=st.sampled_from([(4, 2), (8, 4), (16, 4)]),
+    share=st.floats(0, 1),
+)
+def test_masks_and_values_give_back_the_matrix(depth: int, columns: int, form: tuple[int, int], share: float) -> None:
+    lanes, vectors = form
+    rng = np.random.default_rng(depth)
+    weights = np.where(rng.random((depth, columns)) < share, 0, rng.standard_normal((depth, columns))).astype(
+        np.float32
+    )
+    values, masks, first = pack_masked(weights, lanes, vectors)
+    assert not values[len(values) - lanes :].any()
+    width = lanes * vectors
+    found = np.zeros((depth, -(-columns // width) * width), np.float32)
+    for panel, start in enumerate(first):
+        place = int(start)
+        for k in range(depth):
+            for vector, mask in enumerate(masks[panel, k].reshape(vectors, -1)):
+                bits = int.from_bytes(mask.tobytes(), "little")
+                for lane in range(lanes):
+                    if bits >> lane & 1:
+                        found[k, panel * width + vector * lanes + lane] = values[place]
+                        place += 1
+    np.testing.assert_array_equal(found[:, :columns], weights)
+    assert not found[:, columns:].any()
 
 
 @given(st.integers(1, 700), st.sampled_from([1, 5, 16, 511, 513, 1100]), st.sampled_from([(80, 16), (120, 8)]), SHARES)

@@ -11,7 +11,7 @@ import pytest
 from edgecnn.errors import InputError
 from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, refresh_statistics
 from edgecnn.training.keras_models import batches, seed_random_layers
-from training_networks import NETWORKS, SIZE, compiled, images
+from training_networks import NETWORKS, SIZE, compiled, images, values
 
 keras = pytest.importorskip("keras")
 
@@ -26,7 +26,7 @@ def plain() -> Any:
 
 def zeros(model: Any) -> dict[str, Any]:
     """Of each kernel, where it is zero."""
-    return {layer.name: np.asarray(layer.kernel) == 0 for layer in prunable_layers(model)}
+    return {layer.name: values(layer.kernel) == 0 for layer in prunable_layers(model)}
 
 
 def share(where: Any) -> float:
@@ -41,7 +41,7 @@ class Watch(keras.callbacks.Callback):
         self.seen: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.seen.append(share(np.asarray(self.model.get_layer("second").kernel) == 0))
+        self.seen.append(share(values(self.model.get_layer("second").kernel) == 0))
 
 
 def test_by_default_the_first_convolution_and_depthwise_ones_stay() -> None:
@@ -79,7 +79,7 @@ def test_masked_weights_are_exactly_zero_after_training_and_in_the_file(
     masks = pruning.pruner.masks()
     assert any(not mask.all() for mask in masks.values())
     for again in (model, saved):
-        variables = {_short(variable.path): np.asarray(variable) for variable in again.variables}
+        variables = {_short(variable.path): values(variable) for variable in again.variables}
         for path, mask in masks.items():
             path = _short(path)
             held = variables[path][~mask]
@@ -94,11 +94,11 @@ def _short(path: str) -> str:
 
 def test_other_weights_go_on_learning() -> None:
     model = plain()
-    before = np.asarray(model.get_layer("second").kernel).copy()
+    before = values(model.get_layer("second").kernel).copy()
     pruning = Pruning(0.5, "weight")
     model.fit(*images(32), batch_size=8, verbose=0, callbacks=[pruning])
     mask = pruning.pruner.masks()[model.get_layer("second").kernel.path]
-    after = np.asarray(model.get_layer("second").kernel)
+    after = values(model.get_layer("second").kernel)
     assert (after[mask] != before[mask]).mean() > 0.9
 
 
@@ -131,7 +131,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def weights_of(model: Any) -> list[bytes]:
-    return [np.asarray(variable).tobytes() for variable in model.weights]
+    return [values(variable).tobytes() for variable in model.weights]
 
 
 @pytest.mark.parametrize("pattern", ["weight", "block:8", "channel"])
@@ -178,7 +178,7 @@ def test_the_learning_rate_is_that_of_fine_tuning_whatever_the_model_had(rate: A
     model.compile(keras.optimizers.SGD(rate, momentum=0.5), "sparse_categorical_crossentropy")
     pruned, _ = prune(model, images(16), learning_rate=1e-30, pattern="weight", epochs=1, progress=False)
     assert (pruned.optimizer.momentum, float(pruned.optimizer.learning_rate)) == (0.5, np.float32(1e-30))
-    old, new = (np.asarray(m.get_layer("hidden").kernel) for m in (model, pruned))
+    old, new = (values(m.get_layer("hidden").kernel) for m in (model, pruned))
     assert (new[new != 0] == old[new != 0]).all()
 
 
@@ -217,7 +217,7 @@ def test_whole_channels_leave_the_model() -> None:
 def test_one_shot_without_fine_tuning_zeroes_the_smallest() -> None:
     model = plain()
     pruned, _ = prune(model, images(16), sparsity=0.5, pattern="weight", epochs=0, progress=False)
-    old, new = (np.asarray(m.get_layer("hidden").kernel) for m in (model, pruned))
+    old, new = (values(m.get_layer("hidden").kernel) for m in (model, pruned))
     gone = new == 0
     assert gone.mean() == 0.5
     assert (new[~gone] == old[~gone]).all()
@@ -227,7 +227,7 @@ def test_one_shot_without_fine_tuning_zeroes_the_smallest() -> None:
 def test_a_threshold_is_of_the_normalised_magnitude() -> None:
     model = plain()
     pruned, _ = prune(model, images(16), threshold=0.3, normalise="max", pattern="weight", epochs=0, progress=False)
-    kernel = np.abs(np.asarray(model.get_layer("second").kernel))
+    kernel = np.abs(values(model.get_layer("second").kernel))
     assert (zeros(pruned)["second"] == (kernel / kernel.max() < 0.3)).all()
 
 
@@ -245,11 +245,11 @@ def test_refreshed_statistics_are_averages_over_the_batches() -> None:
     assert refresh_statistics(model, batches((x, x), 8)) == 1
     parts = x.reshape(4, 8, 2)
     layer = model.layers[1]
-    np.testing.assert_allclose(np.asarray(layer.moving_mean), x.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(values(layer.moving_mean), x.mean(axis=0), rtol=1e-5)
     assert layer.momentum == 0.99
     # Batches are drawn in another order; their variances are those of eight images.
-    assert (np.asarray(layer.moving_variance) < x.var(axis=0) * 1.05).all()
-    assert (np.asarray(layer.moving_variance) > 0.5 * parts.var(axis=1).min(axis=0)).all()
+    assert (values(layer.moving_variance) < x.var(axis=0) * 1.05).all()
+    assert (values(layer.moving_variance) > 0.5 * parts.var(axis=1).min(axis=0)).all()
 
 
 def test_random_layers_are_seeded_alike() -> None:
@@ -257,7 +257,7 @@ def test_random_layers_are_seeded_alike() -> None:
     for model in models:
         seed_random_layers(model, 5)
     x, _ = images(8)
-    first, second = (np.asarray(model(x, training=True)) for model in models)
+    first, second = (values(model(x, training=True)) for model in models)
     assert (first == second).all()
 
 
@@ -342,6 +342,6 @@ def test_a_subclassed_model_is_pruned_in_place_but_not_copied() -> None:
     model(X)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(X, Y, verbose=0, callbacks=[Pruning(0.5, "block")])
-    assert share(np.asarray(model.dense.kernel) == 0) == 0.5
+    assert share(values(model.dense.kernel) == 0) == 0.5
     with pytest.raises(InputError, match="channels are removed from functional and sequential models"):
         model.fit(X, Y, verbose=0, callbacks=[Pruning(0.5, "channel")])

@@ -12,7 +12,7 @@ import edgecnn
 from edgecnn.converters import to_graph
 from edgecnn.errors import DataFileError, InputError
 from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune
-from training_networks import NETWORKS, SIZE, images
+from training_networks import NETWORKS, SIZE, images, values
 
 keras = pytest.importorskip("keras")
 
@@ -20,17 +20,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def kernels(model: Any, names: list[str]) -> list[Any]:
-    return [np.asarray(model.get_layer(name).kernel) for name in names]
+    return [values(model.get_layer(name).kernel) for name in names]
 
 
 @pytest.mark.parametrize("schedule", ["gradual", "one-shot"])
 @pytest.mark.parametrize("pattern", ["weight", "block:4", "2:4"])
 def test_zeros_hold_through_training_saving_and_conversion(pattern: str, schedule: str, tmp_path: Path) -> None:
     model = NETWORKS["residual"](keras)
-    before = [np.asarray(variable) for variable in model.variables]
+    before = [values(variable) for variable in model.variables]
     x, y = images()
     pruned, report = prune(model, (x, y), pattern=pattern, schedule=schedule, epochs=3, batch_size=8, progress=False)
-    assert all((a == np.asarray(b)).all() for a, b in zip(before, model.variables, strict=True))
+    assert all((a == values(b)).all() for a, b in zip(before, model.variables, strict=True))
     names = [layer.name for layer in prunable_layers(pruned)]
     for kernel in kernels(pruned, names):
         *_, channels, filters = kernel.shape
@@ -48,7 +48,7 @@ def test_zeros_hold_through_training_saving_and_conversion(pattern: str, schedul
     pruned.save(tmp_path / "pruned.keras")
     again = keras.saving.load_model(tmp_path / "pruned.keras")
     assert all((a == b).all() for a, b in zip(kernels(again, names), kernels(pruned, names), strict=True))
-    wanted = np.asarray(pruned(x, training=False))
+    wanted = values(pruned(x, training=False))
     got = edgecnn.load(to_graph(tmp_path / "pruned.keras"))(x)
     np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-6)
 
@@ -67,7 +67,7 @@ def test_what_interrupts_pruning_changes_nothing(tmp_path: Path) -> None:
         model = NETWORKS["residual"](keras)
         callbacks = [Pruning(0.6, "weight", schedule=Schedule(0, 8, 2), **options.pop("kept", {}))]
         model.fit(x, y, batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=callbacks + options.pop("more", []))
-        return [np.asarray(variable) for variable in [*model.weights, *model.optimizer.variables]]
+        return [values(variable) for variable in [*model.weights, *model.optimizer.variables]]
 
     whole = fitted()
     with pytest.raises(KeyboardInterrupt):
@@ -83,7 +83,7 @@ def test_the_same_seed_prunes_to_the_same_bits() -> None:
     first, second = (
         prune(NETWORKS["plain"](keras), (x, y), epochs=2, batch_size=8, seed=3, progress=False)[0] for _ in range(2)
     )
-    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(first.variables, second.variables, strict=True))
+    assert all((values(a) == values(b)).all() for a, b in zip(first.variables, second.variables, strict=True))
 
 
 def test_channels_are_gone_and_the_report_says_so() -> None:
@@ -94,7 +94,7 @@ def test_channels_are_gone_and_the_report_says_so() -> None:
     assert smaller.count_params() < 0.75 * model.count_params()
     assert report.layers == layer_sparsity(smaller)
     np.testing.assert_allclose(
-        edgecnn.load(to_graph(smaller))(x), np.asarray(smaller(x, training=False)), rtol=0, atol=2e-6
+        edgecnn.load(to_graph(smaller))(x), values(smaller(x, training=False)), rtol=0, atol=2e-6
     )
 
 
@@ -103,10 +103,10 @@ def untrained(*args: Any, **options: Any) -> str:
     x, y = images(8)
     data = options.pop("data", (x, y))
     model = options.pop("model", None) or NETWORKS["plain"](keras)
-    before = [np.asarray(variable) for variable in model.variables]
+    before = [values(variable) for variable in model.variables]
     with pytest.raises(InputError) as error:
         prune(model, data, *args, progress=False, **options)
-    assert all((a == np.asarray(b)).all() for a, b in zip(before, model.variables, strict=True))
+    assert all((a == values(b)).all() for a, b in zip(before, model.variables, strict=True))
     return str(error.value)
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_saved_is_not_lost(tmp_path: Path) -> None:
     assert not backup.exists()
     del options["backup"]
     whole, _ = prune(NETWORKS["residual"](keras), (x, y), **options)
-    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(whole.weights, again.weights, strict=True))
+    assert all((values(a) == values(b)).all() for a, b in zip(whole.weights, again.weights, strict=True))
 
 
 def test_a_backup_that_is_not_used_is_not_removed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgecnn.errors import InputError
 from edgecnn.training import activation, average_pooling, batch_normalization, sensitivity, separable
 from edgecnn.training.structure import factorise
-from training_networks import NETWORKS, images
+from training_networks import NETWORKS, images, values
 
 keras = pytest.importorskip("keras")
 
@@ -22,7 +22,7 @@ X, Y = images(16)
 
 
 def answers(model: Any) -> Any:
-    return np.asarray(model(X, training=False))
+    return values(model(X, training=False))
 
 
 def kinds(model: Any) -> list[str]:
@@ -57,7 +57,7 @@ def test_convolutions_of_rank_one_stay_what_they_are_as_separable_ones() -> None
     model = NETWORKS["residual"](keras)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            depthwise, pointwise = factorise(np.asarray(layer.kernel))
+            depthwise, pointwise = factorise(values(layer.kernel))
             layer.kernel.assign(depthwise * pointwise)
     new = separable(model)
     assert kinds(new).count("SeparableConv2D") == 5
@@ -89,7 +89,7 @@ def test_batch_normalisation_starts_without_changing_an_answer(data: Any) -> Non
     assert all(one.trainable for one in new.layers)
     if data is not None:
         made = keras.Model(new.inputs, new.layers[1].output)(X)
-        np.testing.assert_allclose(np.asarray(layer.moving_mean), np.asarray(made).mean(axis=(0, 1, 2)), rtol=1e-4)
+        np.testing.assert_allclose(values(layer.moving_mean), values(made).mean(axis=(0, 1, 2)), rtol=1e-4)
 
 
 def test_another_activation_stands_in_layers_and_as_layers_but_not_in_the_answer() -> None:
@@ -111,10 +111,10 @@ def test_gates_keep_their_activation() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_is_rewritten_and_learns(name: str) -> None:
     model = NETWORKS[name](keras)
-    before = [np.asarray(variable).tobytes() for variable in model.weights]
+    before = [values(variable).tobytes() for variable in model.weights]
     new = activation(separable(model), "hard_swish")
     assert np.isfinite(new.fit(X, Y, verbose=0).history["loss"]).all()
-    assert [np.asarray(variable).tobytes() for variable in model.weights] == before
+    assert [values(variable).tobytes() for variable in model.weights] == before
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_what_cannot_be_replaced_is_told(rewrite: Any, message: str) -> None:
 
 def test_sensitivity_measures_each_layer_alone_and_leaves_the_model_alone(tmp_path: Any) -> None:
     model = NETWORKS["plain"](keras)
-    before = [np.asarray(variable).tobytes() for variable in model.weights]
+    before = [values(variable).tobytes() for variable in model.weights]
     found = sensitivity(model, (X, Y), sparsities=(0.0, 0.9), pattern="block:4")
     assert list(found.layers) == ["second", "hidden", "answer"]
-    assert [values[0] for values in found.layers.values()] == [found.base] * 3
+    assert [row[0] for row in found.layers.values()] == [found.base] * 3
     assert found.measure == "accuracy"
-    assert [np.asarray(variable).tobytes() for variable in model.weights] == before
+    assert [values(variable).tobytes() for variable in model.weights] == before
     assert "90 %" in str(found)
     found.plot(tmp_path / "layers.png")
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")

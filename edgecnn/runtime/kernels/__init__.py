@@ -18,7 +18,6 @@ from edgecnn.runtime.kernels.copying import (
     prepare_slice,
     prepare_transpose,
 )
-from edgecnn.runtime.kernels.dense import prepare_dense
 from edgecnn.runtime.kernels.depthwise import prepare_depthwise_conv
 from edgecnn.runtime.kernels.elementwise import BINARIES, prepare_activation, prepare_binary
 from edgecnn.runtime.kernels.matmul import prepare_matmul
@@ -41,7 +40,7 @@ FAMILIES: Mapping[str, Callable[[Placed], Step | None]] = {
     "conv": prepare_conv,
     "conv_transpose": prepare_conv_transpose,
     "depthwise_conv": prepare_depthwise_conv,
-    "dense": prepare_dense,
+    "dense": prepare_conv,
     "matmul": prepare_matmul,
     "batch_normalization": prepare_batch_normalization,
     "layer_normalization": prepare_layer_normalization,

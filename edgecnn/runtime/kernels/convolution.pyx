@@ -420,8 +420,15 @@ def in_three(values, filler):
 
 
 def product_of(placed, groups):
-    """A node's product. Its weights are (*kernel, ...): there follow, row-major, a group's channels and all filters."""
+    """A node's product. Its weights are (*kernel, ...): there follow, row-major, a group's channels and all filters.
+
+    A `dense` node is a convolution of one pixel's size over all leading positions.
+    """
     attributes, weights = placed.node.attributes, placed.constant("weights")
+    if placed.node.operator == "dense":
+        x = placed.view("x")
+        size, ones = (1, x.height, x.width), (1, 1, 1)
+        return Product(weights, ones, ones, ones, (0, 0, 0), size, size, 1, placed.out, 0)
     size, out_size = placed.shapes[0][:-1], placed.out_shape[:-1]
     kernel, dilations = weights.shape[: len(size)], attributes["dilations"]
     pads = resolve_pads(attributes, size, effective_kernel(kernel, dilations))
@@ -441,22 +448,13 @@ def product_of(placed, groups):
 
 
 def prepare_direct_conv(placed):
-    """Prepare a `conv` node as a matrix product over all taps."""
-    return prepare_product(placed, product_of(placed, placed.node.attributes["groups"]))
+    """Prepare a `conv` or `dense` node as a matrix product over all taps."""
+    return prepare_product(placed, product_of(placed, placed.node.attributes.get("groups", 1)))
 
 
 def prepare_multiplied_depthwise(placed):
     """Prepare a `depthwise_conv` node whose multiplier is not 1: a convolution with one group for each channel."""
     return prepare_product(placed, product_of(placed, placed.view("x").channels))
-
-
-def prepare_dense_product(placed):
-    """Prepare a `dense` node: a convolution of one pixel's size over all leading positions."""
-    x, out = placed.view("x"), placed.out
-    size, ones = (1, x.height, x.width), (1, 1, 1)
-    return prepare_product(
-        placed, Product(placed.constant("weights"), ones, ones, ones, (0, 0, 0), size, size, 1, out, 0)
-    )
 
 
 @dataclass(frozen=True)

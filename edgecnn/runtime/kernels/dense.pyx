@@ -1,21 +1,22 @@
 """A matrix times one vector: a dense layer of one image, or a convolution of one pixel.
 
 Each weight is used once, so that the time is that of reading them. They are read where they lie, in the mapped file as
-a rule: packing them would cost as much as several calls, and as much memory again.
+a rule: packing them would cost as much as several calls, and as much memory again. Of a matrix that is mostly zero only
+the other weights are kept, and a mask that tells where they belong: there is less to read.
 """
 
 import numpy as np
 
 from libc.stdint cimport uintptr_t
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
-from edgecnn.runtime.microkernels cimport EC_BINARY_add, ec_activation, ec_table
+from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_MASKED_VECTORS, ec_activation, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
-from edgecnn.runtime.kernels.convolution import prepare_dense_product
+from edgecnn.runtime.kernels.packing import pack_masked
 
 # Longer sums are cut into slices, as in convolution.pyx.
 cdef size_t SLICE = 256
@@ -42,6 +43,29 @@ cdef class VectorStep(Step):
     cdef vector_arguments arguments
 
 
+ctypedef struct masked_arguments:
+    vector_arguments a        # its weights are values that are there, panel by panel
+    size_t width              # columns of a panel
+    size_t row                # bytes of masks for a row of a panel
+    const unsigned char *masks  # (panels, depth, row)
+    const long long *first    # of each panel's values
+
+
+cdef class MaskedStep(Step):
+    cdef masked_arguments arguments
+
+
+cdef inline void start(const vector_arguments *a, const ec_context *context, float *sums, size_t first,
+                       size_t n) noexcept nogil:
+    """Residual and bias of columns [first, first + n)."""
+    if a.has_residual:  # which may be where the sums are
+        memmove(sums, ec_at(context, &a.residual) + first, n * sizeof(float))
+    else:
+        memset(sums, 0, n * sizeof(float))
+    if a.bias != NULL:
+        a.table.binary[EC_BINARY_add](sums, a.bias + first, sums, n)
+
+
 cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
     # Columns [first, last) belong to this thread alone.
     cdef const vector_arguments *a = <const vector_arguments *>step.arguments
@@ -53,12 +77,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     first, last = first * UNIT, min(last * UNIT, a.columns)
     while first < last:
         n = min(COLUMNS, last - first)
-        if a.has_residual:  # which may be `out` itself
-            memmove(out + first, ec_at(context, &a.residual) + first, n * sizeof(float))
-        else:
-            memset(out + first, 0, n * sizeof(float))
-        if a.bias != NULL:
-            a.table.binary[EC_BINARY_add](out + first, a.bias + first, out + first, n)
+        start(a, context, out + first, first, n)
         if a.depth <= SLICE:
             a.table.add_rows(x, a.weights + first, a.columns, a.depth, out + first, n)
         else:
@@ -73,6 +92,52 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         first += n
 
 
+cdef void run_masked(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Panels [panel, last) belong to this thread alone.
+    cdef const masked_arguments *m = <const masked_arguments *>step.arguments
+    cdef const vector_arguments *a = &m.a
+    cdef const float *x = ec_at(context, &a.x)
+    cdef float *out = ec_at(context, &a.out)
+    cdef float *sums = <float *>context.scratch
+    cdef const unsigned char *masks
+    cdef const float *values
+    cdef size_t panel, last, first, n, k, count
+    ec_share((a.columns + m.width - 1) // m.width, thread, threads, &panel, &last)
+    while panel < last:
+        first = panel * m.width
+        n = min(m.width, a.columns - first)
+        start(a, context, sums, first, n)
+        masks = m.masks + panel * a.depth * m.row
+        values = a.weights + m.first[panel]
+        k = 0
+        while k < a.depth:
+            count = min(SLICE, a.depth - k)
+            values = a.table.add_masked(x + k, masks, values, count, sums)
+            masks += count * m.row
+            k += count
+        apply_activation(&a.activation, a.table, sums, n)
+        memcpy(out + first, sums, n * sizeof(float))
+        panel += 1
+
+
+cdef int describe(vector_arguments *a, Step step, placed, size_t depth, size_t columns) except -1:
+    """All of a node but its weights."""
+    cdef InstructionSet instruction_set = placed.instruction_set
+    residual, bias = placed.view("residual"), placed.constant("bias")
+    bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
+    step.keep = bias
+    a.x, a.out = as_view(placed.view("x")), as_view(placed.out)
+    a.has_residual = residual is not None
+    if residual is not None:
+        a.residual = as_view(residual)
+    a.depth, a.columns = depth, columns
+    a.bias = NULL if bias is None else <const float *><uintptr_t>bias.ctypes.data
+    a.activation = as_activation(placed.node.attributes, instruction_set)
+    a.table = instruction_set.table
+    step.step.serial = placed.serial
+    return 0
+
+
 def prepare_vector(placed, weights):
     """Prepare a node that multiplies the values of one pixel by a matrix.
 
@@ -81,31 +146,43 @@ def prepare_vector(placed, weights):
     """
     cdef VectorStep step = VectorStep.__new__(VectorStep)
     cdef vector_arguments *a = &step.arguments
-    cdef InstructionSet instruction_set = placed.instruction_set
-    residual, bias = placed.view("residual"), placed.constant("bias")
     weights = np.ascontiguousarray(weights, np.float32)
-    bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
-    step.keep = (weights, bias)
-    a.x, a.out = as_view(placed.view("x")), as_view(placed.out)
-    a.has_residual = residual is not None
-    if residual is not None:
-        a.residual = as_view(residual)
-    a.depth, a.columns = weights.shape
+    describe(a, step, placed, weights.shape[0], weights.shape[1])
+    step.keep = (weights, step.keep)
     a.weights = <const float *><uintptr_t>weights.ctypes.data
-    a.bias = NULL if bias is None else <const float *><uintptr_t>bias.ctypes.data
-    a.activation = as_activation(placed.node.attributes, instruction_set)
-    a.table = instruction_set.table
     step.scratch = COLUMNS * sizeof(float)
     step.step.run = run
     step.step.arguments = a
-    step.step.serial = placed.serial
-    step.kernel = f"vector by matrix {instruction_set.name}"
+    step.kernel = f"vector by matrix {placed.instruction_set.name}"
     return step
 
 
-def prepare_dense(placed):
-    """Prepare a `dense` node: over one position, or as a product over all of them."""
-    x = placed.view("x")
-    if x.height * x.width == 1:
-        return prepare_vector(placed, placed.constant("weights"))
-    return prepare_dense_product(placed)
+def masks_fit(InstructionSet instruction_set):
+    """Whether an instruction set computes with masked weights."""
+    return instruction_set.table.add_masked != NULL
+
+
+def prepare_masked_vector(placed, weights):
+    """Prepare the same of weights that are mostly zero; those that are there are kept.
+
+    Args:
+        weights: float32 (depth, columns).
+    """
+    cdef MaskedStep step = MaskedStep.__new__(MaskedStep)
+    cdef masked_arguments *m = &step.arguments
+    cdef InstructionSet instruction_set = placed.instruction_set
+    describe(&m.a, step, placed, weights.shape[0], weights.shape[1])
+    packed = placed.packed(
+        "masked", lambda _: pack_masked(weights, instruction_set.lanes, EC_MASKED_VECTORS)
+    )
+    values, masks, first = packed
+    step.keep = (packed, step.keep)
+    m.a.weights = <const float *><uintptr_t>values.ctypes.data
+    m.masks = <const unsigned char *><uintptr_t>masks.ctypes.data
+    m.first = <const long long *><uintptr_t>first.ctypes.data
+    m.width, m.row = EC_MASKED_VECTORS * instruction_set.lanes, masks.shape[-1]
+    step.scratch = m.width * sizeof(float)
+    step.step.run = run_masked
+    step.step.arguments = m
+    step.kernel = f"vector by masked matrix {instruction_set.name}"
+    return step

@@ -206,6 +206,35 @@ def pack_single(
     )
 
 
+def pack_masked(weights: np.ndarray, lanes: int, vectors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pack the weights that are not zero, and masks that tell which those are.
+
+    Args:
+        weights: float32 (K, columns).
+        lanes: floats in a vector.
+        vectors: of a panel of columns.
+
+    Returns:
+        The weights, panel by panel, row by row, and `lanes` zeros; masks (uint8, panels, K, bytes of a row's masks: for each vector
+        ceil(lanes / 8), bit 0 the first lane); each panel's first weight (int64).
+    """
+    depth, columns = weights.shape
+    width = lanes * vectors
+    panels = -(-columns // width)
+    masks = np.zeros((panels, depth, vectors * -(-lanes // 8)), np.uint8)
+    values: list[np.ndarray] = []
+    for panel in range(panels):
+        piece = weights[:, panel * width : (panel + 1) * width]
+        present = np.zeros((depth, width), bool)
+        present[:, : piece.shape[1]] = piece != 0
+        values.append(piece[present[:, : piece.shape[1]]])
+        masks[panel] = np.packbits(present.reshape(depth, vectors, lanes), axis=-1, bitorder="little").reshape(
+            depth, -1
+        )
+    first = np.cumsum([0, *map(len, values[:-1])], dtype=np.int64)
+    return np.concatenate((*values, np.zeros(lanes, np.float32))), masks, first
+
+
 def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int) -> np.ndarray:
     """Pack depthwise weights: for each vector of channels its biases, then its taps, row by row.
 

@@ -249,7 +249,7 @@ cdef void run_single_rows(const ec_step *step, const ec_context *context, const 
 
 
 def prepare_blocks(placed, size_t vectors):
-    """Prepare a `conv` node without the rows that are zero in whole panels.
+    """Prepare a `conv` or `dense` node without the rows that are zero in whole panels.
 
     Args:
         vectors: of a panel, 1 or 2.
@@ -258,7 +258,7 @@ def prepare_blocks(placed, size_t vectors):
     cdef blocks_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
     cdef size_t tallest = instruction_set.table.block_rows[vectors - 1]
-    product = product_of(placed, placed.node.attributes["groups"])
+    product = product_of(placed, placed.node.attributes.get("groups", 1))
     describe(&a.c, placed, product)
     width = vectors * instruction_set.lanes
     packed = placed.packed(
@@ -289,7 +289,7 @@ def slice_of(InstructionSet instruction_set):
 
 
 def prepare_single(placed):
-    """Prepare a `conv` node of one group without the weights that are zero."""
+    """Prepare a `conv` node of one group, or a `dense` one, without the weights that are zero."""
     cdef SingleStep step = SingleStep.__new__(SingleStep)
     cdef single_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set

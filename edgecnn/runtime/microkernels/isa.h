@@ -63,6 +63,7 @@ const ec_table EC_TABLE_NAME(EC_ISA) = {
     .reduce_squares = reduce_squares_f32,
     .weigh = weigh_f32,
     .add_rows = add_rows_f32,
+    .add_masked = ADD_MASKED,
     .respond = respond_f32,
     .clamp = clamp_f32,
     .softmax = softmax_f32,

@@ -4,7 +4,10 @@
    that are there. The list costs one load for ROWS x VECTORS multiply-adds.
 
    Single weights: the zeros have no order. The lanes are pixels, which lie side by side in a copy that is turned over: for
-   each weight that is there, one broadcast and VECTORS multiply-adds whose other factor comes from the first-level cache. */
+   each weight that is there, one broadcast and VECTORS multiply-adds whose other factor comes from the first-level cache.
+
+   One vector times a matrix has one pixel only: there the lanes are filters, and a mask tells which of them have a weight.
+   Nothing is saved but reading, and reading is all that such a product costs. */
 #include "tile.h"
 
 EC_INLINE void block_tile(const int ROWS, const int VECTORS, const ec_block_panel *p, const float *const *a, float *const *out,
@@ -139,3 +142,24 @@ static void scatter_f32(const float *sums, size_t pitch, size_t filters, const f
         }
     }
 }
+
+#ifdef EC_SPREAD
+static const float *add_masked_f32(const float *x, const uint8_t *masks, const float *values, size_t count, float *out) {
+    vfloat sum[EC_MASKED_VECTORS];
+    EC_UNROLL for (int v = 0; v < EC_MASKED_VECTORS; v++) sum[v] = vsplat(0.0f);
+    for (size_t k = 0; k < count; k++, masks += EC_MASKED_VECTORS * sizeof(vmask)) {
+        vmask mask[EC_MASKED_VECTORS];
+        memcpy(mask, masks, sizeof mask);
+        const vfloat factor = vsplat(x[k]);
+        EC_UNROLL for (int v = 0; v < EC_MASKED_VECTORS; v++) {
+            sum[v] += factor * vspread(values, mask[v]);
+            values += __builtin_popcount(mask[v]);
+        }
+    }
+    EC_UNROLL for (int v = 0; v < EC_MASKED_VECTORS; v++) vstore(out + v * LANES, vload(out + v * LANES) + sum[v]);
+    return values;
+}
+#define ADD_MASKED add_masked_f32
+#else
+#define ADD_MASKED NULL
+#endif

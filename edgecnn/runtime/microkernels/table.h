@@ -14,6 +14,7 @@
 #define EC_GEMM_ROWS 14   /* tallest tile, in pixels */
 #define EC_BLOCK_VECTORS 2  /* widest panel of a matrix without its zero blocks */
 #define EC_SPARSE_VECTORS 8 /* most vectors of pixels that single weights are multiplied by */
+#define EC_MASKED_VECTORS 4 /* of columns that share a walk over the rows of a masked matrix */
 
 /* Applies an activation function in place to n values. */
 typedef void (*ec_activate)(float *x, size_t n, const float *parameters);
@@ -143,6 +144,10 @@ typedef void (*ec_reduce_squares)(const float *x, size_t pixel, size_t count, fl
 typedef void (*ec_weigh)(const float *const *rows, const float *weights, size_t count, float *out, size_t n);
 /* out[i] += sum over k < count of x[k] * rows[k * stride + i], in the order of k. */
 typedef void (*ec_add_rows)(const float *x, const float *rows, size_t stride, size_t count, float *out, size_t n);
+/* As ec_add_rows for EC_MASKED_VECTORS vectors of columns, of rows whose zeros are not stored: `masks` tells for each row and
+   vector which lanes are there, bit 0 the first (two bytes for sixteen lanes, else one); `values` holds those, one after the
+   other, and is read up to LANES floats beyond the last. Gives the end of the values. */
+typedef const float *(*ec_add_masked)(const float *x, const uint8_t *masks, const float *values, size_t count, float *out);
 /* out[i] = x[i] * (bias + alpha * sum of squares[i .. i + size - 1]) ^ -beta. */
 typedef void (*ec_respond)(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
                            size_t n);
@@ -191,6 +196,7 @@ typedef struct {
     ec_reduce_squares reduce_squares;
     ec_weigh weigh;
     ec_add_rows add_rows;
+    ec_add_masked add_masked; /* NULL: the set has no way to spread values over lanes that is worth it */
     ec_respond respond;
     ec_clamp clamp;
     ec_softmax softmax, log_softmax;

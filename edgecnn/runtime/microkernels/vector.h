@@ -69,6 +69,50 @@ EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
 }
 #endif
 
+/* vspread(p, mask): the first floats at p in the lanes whose bits are set, in order, zero in the others. Reads LANES floats.
+   EC_SPREAD is defined where there is such a function. */
+#if EC_VECTOR_BYTES == 64
+#define EC_SPREAD
+typedef uint16_t vmask;
+EC_INLINE vfloat vspread(const float *p, vmask mask) {
+    return (vfloat)_mm512_maskz_expand_ps((__mmask16)mask, (__m512)vload(p));
+}
+#elif EC_VECTOR_BYTES == 32
+#define EC_SPREAD
+typedef uint8_t vmask;
+/* For each mask and lane the place of its float among those that are there; 0x80 where the lane is empty. */
+#define EC_PLACE(MASK, LANE) ((MASK) >> (LANE) & 1 ? __builtin_popcount((MASK) & ((1 << (LANE)) - 1)) : 0x80)
+#define EC_PLACES(MASK)                                                                                                  \
+    {EC_PLACE(MASK, 0), EC_PLACE(MASK, 1), EC_PLACE(MASK, 2), EC_PLACE(MASK, 3),                                         \
+     EC_PLACE(MASK, 4), EC_PLACE(MASK, 5), EC_PLACE(MASK, 6), EC_PLACE(MASK, 7)}
+#define EC_PLACES_4(MASK) EC_PLACES(MASK), EC_PLACES((MASK) + 1), EC_PLACES((MASK) + 2), EC_PLACES((MASK) + 3)
+#define EC_PLACES_16(MASK) EC_PLACES_4(MASK), EC_PLACES_4((MASK) + 4), EC_PLACES_4((MASK) + 8), EC_PLACES_4((MASK) + 12)
+#define EC_PLACES_64(MASK) \
+    EC_PLACES_16(MASK), EC_PLACES_16((MASK) + 16), EC_PLACES_16((MASK) + 32), EC_PLACES_16((MASK) + 48)
+static const uint8_t ec_places[256][8] __attribute__((aligned(64), unused)) = {
+    EC_PLACES_64(0), EC_PLACES_64(64), EC_PLACES_64(128), EC_PLACES_64(192)};
+EC_INLINE vfloat vspread(const float *p, vmask mask) {
+    /* Sign extension puts the mark of an empty lane where andnot of its sign finds it. */
+    __m256i places = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)ec_places[mask]));
+    __m256 spread = _mm256_permutevar8x32_ps((__m256)vload(p), places);
+    return (vfloat)_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32(places, 31)), spread);
+}
+#elif defined(__aarch64__)
+#define EC_SPREAD
+typedef uint8_t vmask;
+#define EC_BYTE(MASK, LANE, BYTE) \
+    ((MASK) >> (LANE) & 1 ? 4 * __builtin_popcount((MASK) & ((1 << (LANE)) - 1)) + (BYTE) : 0xff)
+#define EC_BYTES(MASK, LANE) EC_BYTE(MASK, LANE, 0), EC_BYTE(MASK, LANE, 1), EC_BYTE(MASK, LANE, 2), EC_BYTE(MASK, LANE, 3)
+#define EC_PLACES(MASK) {EC_BYTES(MASK, 0), EC_BYTES(MASK, 1), EC_BYTES(MASK, 2), EC_BYTES(MASK, 3)}
+#define EC_PLACES_4(MASK) EC_PLACES(MASK), EC_PLACES((MASK) + 1), EC_PLACES((MASK) + 2), EC_PLACES((MASK) + 3)
+/* For each mask the bytes to take; what lies beyond the register is zero. */
+static const uint8_t ec_places[16][16] __attribute__((aligned(64), unused)) = {EC_PLACES_4(0), EC_PLACES_4(4), EC_PLACES_4(8),
+                                                                               EC_PLACES_4(12)};
+EC_INLINE vfloat vspread(const float *p, vmask mask) {
+    return (vfloat)vqtbl1q_u8((uint8x16_t)vload(p), vld1q_u8(ec_places[mask]));
+}
+#endif
+
 /* vmax(a, x) and vmin(a, x): x where x is NaN (the x86 instructions give their second operand then). */
 #if EC_VECTOR_BYTES == 64
 EC_INLINE vfloat vmax(vfloat a, vfloat x) { return (vfloat)_mm512_max_ps((__m512)a, (__m512)x); }
