@@ -24,6 +24,7 @@ from edgecnn.converters.passes import pipeline
 from edgecnn.converters.report import LayerOutcome, Report, outcomes
 from edgecnn.converters.sources import open_source
 from edgecnn.errors import InputError, VerificationError
+from edgecnn.format.encodings import best
 from edgecnn.graph import Graph
 from edgecnn.runtime.model import load
 from edgecnn.tools.verify import KEY, TOLERANCE, check, golden_sample
@@ -143,13 +144,12 @@ def to_graph(model: Any, *, passes: bool = True, input_shapes: Mapping[str, Sequ
 
 def _encoded(graph: Graph, weights: str) -> Graph:
     """The graph with its constants marked for how the file stores them."""
-    if weights == "float32":
-        return graph
     limit = float(np.finfo(np.float16).max)
     constants = {}
     for name, constant in graph.constants.items():
-        fits = constant.array.size >= MOST_HALF_ONLY and not (np.abs(constant.array) > limit).any()
-        constants[name] = replace(constant, encoding=weights) if fits else constant
+        large = constant.array.size >= MOST_HALF_ONLY
+        half = weights == "float16" and large and not (np.abs(constant.array) > limit).any()
+        constants[name] = replace(constant, encoding=best(constant, half))
     return replace(graph, constants=constants)
 
 

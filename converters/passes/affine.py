@@ -152,7 +152,7 @@ def _into_producer(graph: Graph, before: Node, node: Node, affine: Affine) -> Pa
     with np.errstate(all="ignore"):
         if affine.scale is not None:
             bias = bias * affine.scale
-            values = values_of(weights) * _over_outputs(before, weights.shape, affine.scale)
+            values = _scaled(values_of(weights), _over_outputs(before, weights.shape, affine.scale))
             constants.append(rounded(graph, f"{node.name}/folded weights", values, weights.encoding))
             inputs[1] = constants[-1].name
         if affine.shift is not None:
@@ -183,11 +183,16 @@ def _into_reader(graph: Graph, node: Node, after: Node, affine: Affine) -> Patch
             constants.append(rounded(graph, f"{node.name}/folded bias", bias, encoding))
             inputs[2] = constants[-1].name
         if affine.scale is not None:
-            scaled = values * _over_inputs(after, values, affine.scale)
+            scaled = _scaled(values, _over_inputs(after, values, affine.scale))
             constants.append(rounded(graph, f"{node.name}/folded weights", scaled, weights.encoding))
             inputs[1] = constants[-1].name
     merged = replace(after, inputs=tuple(inputs), layers=merged_layers(node, after))
     return Patch((node.name, after.name), (merged,), constants=tuple(constants))
+
+
+def _scaled(weights: Array, factors: Array) -> Array:
+    """Their product, whose zeros are +0 whatever the factor's sign: the file leaves no others out."""
+    return np.asarray(weights * factors + 0.0)
 
 
 def _over_outputs(node: Node, shape: tuple[int, ...], vector: Array) -> Array:

@@ -13,6 +13,7 @@ import edgecnn
 from edgecnn.cli import main
 from edgecnn.converters import register, to_graph
 from edgecnn.converters.layers import REGISTERED
+from edgecnn.format import describe
 from edgecnn.graph import Graph
 from keras_answers import keras_answers
 
@@ -433,3 +434,46 @@ def test_open_sizes_can_be_fixed(tmp_path: Path) -> None:
     assert edgecnn.load(tmp_path / "m.ecnn").inputs[0].shape == (None, 24, 20, 3)
     assert main([*arguments, "24,x", "--force"]) == 2
     assert main([*arguments, "24,20,3", "--input-shape", "1,2,3", "--force"]) == 2
+
+
+def with_zeros(share: float) -> Any:
+    """A model so much of whose kernels is zero, with batch normalisations whose scales have both signs."""
+    import keras
+    from keras import layers
+
+    rng = np.random.default_rng(0)
+    x = inputs = keras.Input((14, 14, 16))
+    for filters in (64, 96):
+        x = layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same", use_bias=False)(x))
+        x = layers.ReLU()(x)
+    model = keras.Model(inputs, layers.Dense(40)(layers.GlobalAveragePooling2D()(x)))
+    for variable in model.weights:
+        values = rng.uniform(-0.5, 0.5, variable.shape)
+        if "variance" in variable.path:
+            values = np.abs(values) + 0.5
+        if "kernel" in variable.path:
+            values[rng.random(values.shape) < share] = 0
+        variable.assign(values)
+    return model
+
+
+@pytest.mark.parametrize(("weights", "value_bytes"), [("float32", 4), ("float16", 2)])
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_zeros_take_no_room_in_the_file(weights: str, value_bytes: int, share: float, tmp_path: Path) -> None:
+    model = with_zeros(share)
+    dense = edgecnn.convert(with_zeros(0), tmp_path / "dense.ecnn").size
+    size = edgecnn.convert(model, tmp_path / "sparse.ecnn", weights=weights).size
+    # What is there, a bit a place, and everything else: names, biases, the graph.
+    assert size < dense * ((1 - share) * value_bytes / 4 + 1 / 32) + 4000
+    kinds = [c.encoding for c in describe(tmp_path / "sparse.ecnn").constants if "weights" in c.name]
+    assert kinds
+    assert all(kind.startswith(f"sparse_{weights} ") for kind in kinds)
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 14, 14, 16)).astype(np.float32)
+    wanted = np.asarray(model(x))
+    tolerance = 1e-5 if weights == "float32" else 5e-3
+    np.testing.assert_allclose(edgecnn.load(tmp_path / "sparse.ecnn")(x), wanted, rtol=0, atol=tolerance)
+
+
+def test_few_zeros_stay_where_they_can_be_mapped(tmp_path: Path) -> None:
+    edgecnn.convert(with_zeros(0.1), tmp_path / "model.ecnn")
+    assert {constant.encoding for constant in describe(tmp_path / "model.ecnn").constants} == {"float32"}
