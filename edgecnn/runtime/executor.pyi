@@ -3,8 +3,10 @@ from typing import Any
 
 import numpy as np
 
-HAS_OPENMP: bool
-parallel_regions: int
+most_workers: int
+refused: bool
+
+def workers() -> int: ...
 
 class Step:
     name: str

@@ -1,17 +1,109 @@
-"""Walks a plan's steps: one parallel region a call, no Python object inside."""
+"""Walks a plan's steps: all threads of a call at once, no Python object inside."""
+
+import os
+import warnings
+
+from edgecnn.runtime.threads import available
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cython.parallel cimport parallel
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_has_openmp, ec_meet, ec_step, ec_team, ec_thread, ec_walk
+from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_meet, ec_step, ec_walk
 
-HAS_OPENMP = bool(ec_has_openmp())
 
-parallel_regions = 0
-"""How many regions this process has opened: after the first, a forked child must not open any (libgomp would hang)."""
+cdef extern from "Python.h" nogil:
+    unsigned long PyThread_start_new_thread(void (*)(void *) noexcept nogil, void *)
+
+
+# PYTHREAD_INVALID_THREAD_ID, which the stable interface lacks.
+cdef unsigned long INVALID_THREAD = <unsigned long>-1
+
+
+cdef extern from "worker.h" nogil:
+    ctypedef struct ec_worker:
+        pass
+    ctypedef void (*ec_job)(void *, int thread, int threads) noexcept nogil
+    void ec_serve(void *) noexcept
+    void ec_share_out(ec_worker **workers, int count, ec_job job, void *work, int crowded) noexcept
+
+
+cdef class Worker:
+    """A thread that waits for its share of a call. It is never ended: what it waits on outlives this object."""
+
+    cdef ec_worker *worker
+
+
+most_workers = 1 << 16
+"""More threads than this are not started."""
+refused = False
+"""Whether the system refused to start a thread."""
+
+_idle = []
+_started = []
+_cores = None
+
+
+def workers():
+    """How many threads this process has started for calls."""
+    return len(_started)
+
+
+def _after_fork():
+    # Threads do not survive a fork: the child starts its own.
+    _idle.clear()
+    _started.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+cdef Worker _start():
+    """A new worker, or None where the system starts no more threads."""
+    global refused, _cores
+    cdef Worker result = Worker.__new__(Worker)
+    if _cores is None:
+        _cores = available()
+    if len(_started) >= most_workers:
+        refused = True
+        return None
+    result.worker = <ec_worker *>calloc(1, sizeof(ec_worker))
+    if result.worker == NULL:
+        raise MemoryError("no memory for a thread")
+    if PyThread_start_new_thread(ec_serve, result.worker) == INVALID_THREAD:
+        free(result.worker)
+        refused = True
+        return None
+    _started.append(result)
+    return result
+
+
+def _hire(int count):
+    """So many idle workers, or fewer with a warning. They are the caller's until it puts them back."""
+    cdef list taken = []
+    cdef bint told = refused
+    while len(taken) < count:
+        try:
+            worker = _idle.pop()
+        except IndexError:
+            worker = _start()
+            if worker is None:
+                break
+        taken.append(worker)
+    if refused and not told:
+        try:
+            warnings.warn(
+                f"this system starts no more threads: computing with {len(taken) + 1} in place of {count + 1}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        except RuntimeWarning:
+            _idle.extend(taken)
+            raise
+    return taken
+
 
 cdef size_t ALIGNMENT = 64
 
@@ -52,6 +144,41 @@ cdef class Workspace:
 
     def __dealloc__(self):
         free(self.block)
+
+
+ctypedef struct call:
+    # What the threads of a call share.
+    const ec_step *steps
+    size_t count
+    int buffers
+    const ec_context *contexts
+    float **base
+    const size_t *stride
+    size_t images
+    size_t alone       # images that each thread computes by itself
+    ec_barrier barrier
+    double *seconds    # for the time of each step, or NULL
+
+
+cdef void compute_share(void *work, int thread, int threads) noexcept nogil:
+    cdef call *c = <call *>work
+    cdef size_t first = thread * c.alone
+    cdef ec_context shared = c.contexts[thread]
+    if threads > 1:
+        compute_images(c, c.contexts + thread, first, first + c.alone, 0, 1, NULL, NULL)
+        ec_meet(&c.barrier, threads)  # the shared images use thread 0's arena
+    shared.buffers += c.buffers
+    compute_images(c, &shared, threads * c.alone, c.images, thread, threads, &c.barrier, c.seconds)
+
+
+cdef void compute_images(const call *c, const ec_context *context, size_t first, size_t last, int thread, int threads,
+                         ec_barrier *barrier, double *seconds) noexcept nogil:
+    cdef size_t image
+    cdef int i
+    for image in range(first, last):
+        for i in range(1, c.buffers):
+            context.buffers[i] = c.base[i] + image * c.stride[i]
+        ec_walk(c.steps, c.count, context, thread, threads, barrier, seconds)
 
 
 cdef class Executor:
@@ -127,32 +254,34 @@ cdef class Executor:
             free(seconds)
 
     cdef _run(self, tuple arrays, size_t images, int threads, double *seconds):
-        global parallel_regions
         cdef Py_buffer *views
         cdef int held = 0
-        cdef list taken = []
+        cdef list taken = [], hired = []
         cdef Workspace workspace
         cdef float **base
         cdef size_t *stride
         cdef ec_context *contexts
+        cdef ec_worker **team
         cdef int i, n = self.buffers
-        cdef size_t alone
-        cdef ec_barrier barrier
+        cdef bint crowded
+        cdef call work
         if images == 0:
             return
-        if not HAS_OPENMP or threads < 1 or (images < <size_t>threads and not self.shared):
+        if threads < 1 or (images < <size_t>threads and not self.shared):
             threads = 1
-        # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
-        alone = images // threads if threads > 1 else 0
-        for _ in range(threads):
-            taken.append(self._take())
+        if threads > 1:
+            hired = _hire(threads - 1)
+            threads = 1 + len(hired)
         views = <Py_buffer *>malloc(n * sizeof(Py_buffer))
         contexts = <ec_context *>malloc(threads * sizeof(ec_context))
+        team = <ec_worker **>malloc(threads * sizeof(ec_worker *))
         base = <float **>malloc(n * (2 * threads + 1) * sizeof(float *))
         stride = <size_t *>malloc(n * sizeof(size_t))
         try:
-            if contexts == NULL or base == NULL or stride == NULL or views == NULL:
+            if contexts == NULL or team == NULL or base == NULL or stride == NULL or views == NULL:
                 raise MemoryError("no memory for a call")
+            for _ in range(threads):
+                taken.append(self._take())
             base[0] = NULL
             stride[0] = 0
             for i in range(1, n):
@@ -170,46 +299,27 @@ cdef class Executor:
                 contexts[i].buffers = base + n * (1 + 2 * i)
                 contexts[i].buffers[0] = workspace.arena
                 base[n * (2 + 2 * i)] = (<Workspace>taken[0]).arena
-            memset(&barrier, 0, sizeof(barrier))
-            if threads == 1:
-                with nogil:
-                    self._images(contexts, base, stride, 0, images, 0, 1, NULL, seconds)
-            else:
-                parallel_regions += 1
-                with nogil, parallel(num_threads=threads):
-                    self._team(contexts, base, stride, images, alone, &barrier, seconds)
+            memset(&work, 0, sizeof(work))
+            work.steps, work.count, work.buffers = self.steps, self.count, n
+            work.contexts, work.base, work.stride, work.images = contexts, base, stride, images
+            # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
+            work.alone = images // threads if threads > 1 else 0
+            work.seconds = seconds
+            for i in range(threads - 1):
+                team[i] = (<Worker>hired[i]).worker
+            crowded = threads > 1 and len(_started) >= _cores
+            with nogil:
+                ec_share_out(team, threads - 1, compute_share, &work, crowded)
         finally:
             for i in range(1, held + 1):
                 PyBuffer_Release(&views[i])
             free(views)
             free(contexts)
+            free(team)
             free(base)
             free(stride)
             self.idle.extend(taken)
-
-    cdef void _team(self, const ec_context *contexts, float **base, const size_t *stride, size_t images,
-                    size_t alone, ec_barrier *barrier, double *seconds) noexcept nogil:
-        # Called by every thread of the region. The team may be smaller than asked for, so shares follow its real size.
-        cdef int thread = ec_thread(), threads = ec_team()
-        cdef size_t first = thread * alone
-        cdef ec_context shared
-        if threads > 1:
-            self._images(contexts + thread, base, stride, first, first + alone, 0, 1, NULL, NULL)
-            ec_meet(barrier, threads)  # the shared images use thread 0's arena
-        else:
-            alone = 0
-        shared = contexts[thread]
-        shared.buffers = contexts[thread].buffers + self.buffers
-        self._images(&shared, base, stride, threads * alone, images, thread, threads, barrier, seconds)
-
-    cdef void _images(self, const ec_context *context, float **base, const size_t *stride, size_t first, size_t last,
-                      int thread, int threads, ec_barrier *barrier, double *seconds) noexcept nogil:
-        cdef size_t image
-        cdef int i
-        for image in range(first, last):
-            for i in range(1, self.buffers):
-                context.buffers[i] = base[i] + image * stride[i]
-            ec_walk(self.steps, self.count, context, thread, threads, barrier, seconds)
+            _idle.extend(hired)
 
     def _take(self):
         try:

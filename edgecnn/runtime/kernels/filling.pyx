@@ -1,7 +1,7 @@
 """Packed weights get their values here: without the interpreter, and by several threads at once.
 
 Preparing a step makes the arrays that it points to, and a `Filling` for each; the plan has all of them filled before
-it ends. Threads are Python's own, not OpenMP's, whose library a fork would break: servers load models and fork then.
+it ends.
 """
 
 import threading
