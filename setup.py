@@ -112,6 +112,7 @@ def extension(module: str, *sources: str) -> Extension:
 
 EXTENSIONS = [
     extension("cpu", "portable.c", *INSTRUCTION_SETS.get(TARGET, [])),
+    extension("workers"),
     extension("executor"),
     *(extension(f"kernels.{path.stem}") for path in sorted(Path(RUNTIME, "kernels").glob("*.pyx"))),
 ]

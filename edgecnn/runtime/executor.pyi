@@ -3,11 +3,6 @@ from typing import Any
 
 import numpy as np
 
-most_workers: int
-refused: bool
-
-def workers() -> int: ...
-
 class Step:
     name: str
     kernel: str

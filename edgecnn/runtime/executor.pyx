@@ -1,108 +1,12 @@
 """Walks a plan's steps: all threads of a call at once, no Python object inside."""
 
-import os
-import warnings
-
-from edgecnn.runtime.threads import available
-
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_meet, ec_step, ec_walk
-
-
-cdef extern from "Python.h" nogil:
-    unsigned long PyThread_start_new_thread(void (*)(void *) noexcept nogil, void *)
-
-
-# PYTHREAD_INVALID_THREAD_ID, which the stable interface lacks.
-cdef unsigned long INVALID_THREAD = <unsigned long>-1
-
-
-cdef extern from "worker.h" nogil:
-    ctypedef struct ec_worker:
-        pass
-    ctypedef void (*ec_job)(void *, int thread, int threads) noexcept nogil
-    void ec_serve(void *) noexcept
-    void ec_share_out(ec_worker **workers, int count, ec_job job, void *work, int crowded) noexcept
-
-
-cdef class Worker:
-    """A thread that waits for its share of a call. It is never ended: what it waits on outlives this object."""
-
-    cdef ec_worker *worker
-
-
-most_workers = 1 << 16
-"""More threads than this are not started."""
-refused = False
-"""Whether the system refused to start a thread."""
-
-_idle = []
-_started = []
-_cores = None
-
-
-def workers():
-    """How many threads this process has started for calls."""
-    return len(_started)
-
-
-def _after_fork():
-    # Threads do not survive a fork: the child starts its own.
-    _idle.clear()
-    _started.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-cdef Worker _start():
-    """A new worker, or None where the system starts no more threads."""
-    global refused, _cores
-    cdef Worker result = Worker.__new__(Worker)
-    if _cores is None:
-        _cores = available()
-    if len(_started) >= most_workers:
-        refused = True
-        return None
-    result.worker = <ec_worker *>calloc(1, sizeof(ec_worker))
-    if result.worker == NULL:
-        raise MemoryError("no memory for a thread")
-    if PyThread_start_new_thread(ec_serve, result.worker) == INVALID_THREAD:
-        free(result.worker)
-        refused = True
-        return None
-    _started.append(result)
-    return result
-
-
-def _hire(int count):
-    """So many idle workers, or fewer with a warning. They are the caller's until it puts them back."""
-    cdef list taken = []
-    cdef bint told = refused
-    while len(taken) < count:
-        try:
-            worker = _idle.pop()
-        except IndexError:
-            worker = _start()
-            if worker is None:
-                break
-        taken.append(worker)
-    if refused and not told:
-        try:
-            warnings.warn(
-                f"this system starts no more threads: computing with {len(taken) + 1} in place of {count + 1}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        except RuntimeWarning:
-            _idle.extend(taken)
-            raise
-    return taken
+from edgecnn.runtime.workers cimport give_back, hire, share_out
 
 
 cdef size_t ALIGNMENT = 64
@@ -261,24 +165,21 @@ cdef class Executor:
         cdef float **base
         cdef size_t *stride
         cdef ec_context *contexts
-        cdef ec_worker **team
         cdef int i, n = self.buffers
-        cdef bint crowded
         cdef call work
         if images == 0:
             return
         if threads < 1 or (images < <size_t>threads and not self.shared):
             threads = 1
         if threads > 1:
-            hired = _hire(threads - 1)
+            hired = hire(threads - 1)
             threads = 1 + len(hired)
         views = <Py_buffer *>malloc(n * sizeof(Py_buffer))
         contexts = <ec_context *>malloc(threads * sizeof(ec_context))
-        team = <ec_worker **>malloc(threads * sizeof(ec_worker *))
         base = <float **>malloc(n * (2 * threads + 1) * sizeof(float *))
         stride = <size_t *>malloc(n * sizeof(size_t))
         try:
-            if contexts == NULL or team == NULL or base == NULL or stride == NULL or views == NULL:
+            if contexts == NULL or base == NULL or stride == NULL or views == NULL:
                 raise MemoryError("no memory for a call")
             for _ in range(threads):
                 taken.append(self._take())
@@ -305,21 +206,16 @@ cdef class Executor:
             # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
             work.alone = images // threads if threads > 1 else 0
             work.seconds = seconds
-            for i in range(threads - 1):
-                team[i] = (<Worker>hired[i]).worker
-            crowded = threads > 1 and len(_started) >= _cores
-            with nogil:
-                ec_share_out(team, threads - 1, compute_share, &work, crowded)
+            share_out(hired, compute_share, &work)
         finally:
             for i in range(1, held + 1):
                 PyBuffer_Release(&views[i])
             free(views)
             free(contexts)
-            free(team)
             free(base)
             free(stride)
             self.idle.extend(taken)
-            _idle.extend(hired)
+            give_back(hired)
 
     def _take(self):
         try:

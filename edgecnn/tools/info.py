@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.errors import Error
-from edgecnn.runtime import cpu, executor, threads
+from edgecnn.runtime import cpu, threads, workers
 from edgecnn.tools.text import printable
 from edgecnn.version import __version__
 
@@ -85,7 +85,7 @@ def info() -> Info:
         cores=threads.available(),
         threads=_threads(),
         openmp=False,
-        threads_refused=bool(executor.refused),
+        threads_refused=bool(workers.refused),
         instruction_sets={entry.name: bool(entry.supported) for entry in cpu.INSTRUCTION_SETS},
         instruction_set=_instruction_set(),
         packages={name: version for name in PACKAGES if (version := _version(name))},

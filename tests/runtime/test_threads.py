@@ -13,7 +13,7 @@ import pytest
 
 import edgecnn
 from edgecnn.errors import InputError
-from edgecnn.runtime import executor, threads
+from edgecnn.runtime import threads, workers
 from small_models import convolution
 
 
@@ -61,8 +61,8 @@ def test_missing_cgroup_files_mean_no_quota(tmp_path: Path) -> None:
 def test_a_system_that_starts_no_more_threads_costs_speed_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((5, 16, 16, 4), np.float32)
     expected = edgecnn.load(convolution(), threads=1)(x)
-    monkeypatch.setattr(executor, "refused", False)
-    monkeypatch.setattr(executor, "most_workers", executor.workers())
+    monkeypatch.setattr(workers, "refused", False)
+    monkeypatch.setattr(workers, "most", workers.started())
     with pytest.warns(RuntimeWarning, match="starts no more threads: computing with"):
         np.testing.assert_array_equal(edgecnn.load(convolution(), threads=200)(x), expected)
     assert edgecnn.info().threads_refused
@@ -108,11 +108,11 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
     x = np.random.default_rng(0).standard_normal((5, 16, 16, 4), np.float32)
     model = edgecnn.load(convolution(), threads=2)
     expected = model(x)
-    assert executor.workers() > 0
+    assert workers.started() > 0
     with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else contextlib.nullcontext():
         child = os.fork()
     if child == 0:
-        before = executor.workers()
+        before = workers.started()
         same = np.array_equal(model(x), expected)
-        os._exit(0 if before == 0 and same and executor.workers() == 1 else 1)
+        os._exit(0 if before == 0 and same and workers.started() == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
