@@ -190,7 +190,14 @@ def _store(name: str, build: Callable[[Any], Any]) -> None:
         np.save(FOLDER / f"{name}.npy", found)
         keras.config.set_floatx("float32")
         single = np.asarray(keras.models.load_model(path, compile=False)(image(name)))
-        print(name, found.shape, "largest", np.abs(found).max(), "Keras in float32 differs by", np.abs(single - found).max())
+        print(
+            name,
+            found.shape,
+            "largest",
+            np.abs(found).max(),
+            "Keras in float32 differs by",
+            np.abs(single - found).max(),
+        )
 
 
 if __name__ == "__main__":

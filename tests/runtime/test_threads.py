@@ -109,7 +109,7 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
     model = edgecnn.load(convolution(), threads=2)
     expected = model(x)
     assert workers.started() > 0
-    with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else contextlib.nullcontext():
+    with pytest.warns(DeprecationWarning, match="fork") if sys.version_info >= (3, 12) else contextlib.nullcontext():
         child = os.fork()
     if child == 0:
         before = workers.started()
