@@ -28,7 +28,9 @@ def main() -> int:
                 if str(file["sha256"]) != digest:
                     print(f"{name}: {cpu} converts to other bytes")
                     failures += 1
-        print(f"{name}: same file on {len(CPUS)} CPUs; largest difference to this machine {worst[1]:.1e} ({worst[0] or 'none'})")
+        print(
+            f"{name}: same file on {len(CPUS)} CPUs; largest difference to this machine {worst[1]:.1e} ({worst[0] or 'none'})"
+        )
         failures += worst[1] > TOLERANCE
     return 1 if failures else 0
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MOST = 256
 """More threads than this are taken for a mistake."""
 
+
 def available() -> int:
     """Cores that this process may use: the affinity mask, and the cgroup's quota rounded up."""
     try:
