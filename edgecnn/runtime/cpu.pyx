@@ -42,7 +42,7 @@ _features_needed = EC_NEON_UNIT | EC_FUSED
 
 
 def _features(path=CPUINFO):
-    """What an ARM CPU has by the words that Linux lists: for systems that hide the kernel's hardware-capability words."""
+    """What an ARM CPU has by the words that Linux lists: where a system hides the hardware-capability words."""
     try:
         with open(path, errors="replace") as file:
             lines = [line.partition(":")[2] for line in file if line.startswith("Features")]
