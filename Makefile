@@ -54,11 +54,12 @@ REMOVE_VENV = if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint types debug clean
+.PHONY: help demo test test-arm bench lint types debug clean
 
 help:
 	@echo "make demo    train a small CNN on handwritten digits, convert it, classify with edgecnn, compare"
 	@echo "make test    run the tests"
+	@echo "make test-arm  build the wheels for ARM and x86-64 and test them on emulated CPUs (Debian; 5 minutes)"
 	@echo "make bench   measure against LiteRT, ONNX Runtime and OpenVINO (an hour; BENCH=\"--help\" for less)"
 	@echo "make lint    ruff and cython-lint"
 	@echo "make types   mypy"
@@ -73,6 +74,9 @@ test: STEPS := 4
 test: $(VENV)/.project $(VENV)/.test
 	$(call say,4,Running the tests)
 	@$(BIN)/pytest -q -n 2
+
+test-arm:
+	@PYTHON="$(PYTHON)" .ci/arm.sh
 
 bench: STEPS := 4
 bench: $(VENV)/.project $(VENV)/.bench

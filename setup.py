@@ -1,17 +1,16 @@
 """The native build: the extensions, and which compiler flags each source gets. Everything else is in pyproject.toml.
 
 Sources of one extension are compiled for different instruction sets: `microkernels/avx512.c` with AVX-512 flags,
-everything else for the baseline, so that one wheel runs on every CPU of its architecture. Environment variables:
+everything else for the baseline, so that one wheel runs on every CPU of its architecture. Environment variable:
 
     EDGECNN_DEBUG=1    bounds checks on in Cython, -O1 and assertions in C
-    EDGECNN_OPENMP=0   build without OpenMP (one thread)
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -20,10 +19,25 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("EDGECNN_DEBUG", "0") == "1"
-OPENMP = os.environ.get("EDGECNN_OPENMP", "1") == "1"
-MACHINE = platform.machine().lower()
-X86 = MACHINE in ("x86_64", "amd64")
 
+
+def target() -> str:
+    """What is built for: "x86_64", "aarch64", "arm" (32 bits, floats in registers), or "other".
+
+    The interpreter tells, not the machine: they differ in cross-compilation (_PYTHON_HOST_PLATFORM), and on a Raspberry Pi
+    whose 64-bit kernel runs a 32-bit system.
+    """
+    machine = sysconfig.get_platform().lower().rpartition("-")[2]
+    if machine == "universal2":  # python.org's for macOS: what is built here is for this machine alone
+        machine = os.uname().machine
+        os.environ.setdefault("ARCHFLAGS", f"-arch {machine}")
+    if sysconfig.get_config_var("SIZEOF_VOID_P") == 4:
+        hard_float = "eabihf" in str(sysconfig.get_config_var("SOABI"))
+        return "arm" if machine.startswith(("aarch64", "arm")) and hard_float else "other"
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+TARGET = target()
 RUNTIME = "edgecnn/runtime"
 MICROKERNELS = f"{RUNTIME}/microkernels"
 FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and not sys._is_gil_enabled()
@@ -43,8 +57,17 @@ FLAGS = {
         "-mpopcnt",
         "-mprefer-vector-width=512",
     ],
+    # GCC's scheduler before the allocation of registers moves loads up until there are too few registers.
+    "neon.c": ["-fno-schedule-insns"],
+    # GCC uses NEON's arithmetic only where subnormal numbers do not matter, and asks for "unsafe" to be told so. What else
+    # that allows is taken back: sums keep their order, divisions are divisions.
+    "neon32.c": [
+        *("-march=armv7-a", "-mfpu=neon-vfpv4", "-mfloat-abi=hard", "-fno-schedule-insns"),
+        *("-funsafe-math-optimizations", "-fno-associative-math", "-fno-reciprocal-math"),
+        *("-fsigned-zeros", "-ftrapping-math"),
+    ],
 }
-OPENMP_FLAGS = {"linux": (["-fopenmp"], ["-fopenmp"]), "darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"])}
+INSTRUCTION_SETS = {"x86_64": ["avx2.c", "avx512.c"], "aarch64": ["neon.c"], "arm": ["neon32.c"]}
 
 
 class BuildPerSource(build_ext):
@@ -80,7 +103,6 @@ class Abi3Wheel(bdist_wheel):
 
 
 def extension(module: str, *sources: str) -> Extension:
-    compile_flags, link_flags = OPENMP_FLAGS.get(sys.platform, ([], [])) if OPENMP else ([], [])
     macros = [("EDGECNN_DEBUG", "1")] if DEBUG else [("NDEBUG", "1")]
     if not FREE_THREADED:
         macros.append(("Py_LIMITED_API", "0x030B0000"))
@@ -89,17 +111,16 @@ def extension(module: str, *sources: str) -> Extension:
         [f"{RUNTIME}/{module.replace('.', '/')}.pyx", *(f"{MICROKERNELS}/{source}" for source in sources)],
         include_dirs=[RUNTIME, MICROKERNELS],
         define_macros=macros,
-        extra_compile_args=COMMON + CYTHON_ONLY + compile_flags,
-        extra_link_args=link_flags,
+        extra_compile_args=COMMON + CYTHON_ONLY,
         libraries=[] if sys.platform == "win32" else ["m"],
         depends=[str(path) for path in sorted(Path(RUNTIME).rglob("*.h"))],
         py_limited_api=not FREE_THREADED,
     )
 
 
-INSTRUCTION_SETS = ["portable.c"] + (["avx2.c", "avx512.c"] if X86 else [])
 EXTENSIONS = [
-    extension("cpu", *INSTRUCTION_SETS),
+    extension("cpu", "portable.c", *INSTRUCTION_SETS.get(TARGET, [])),
+    extension("workers"),
     extension("executor"),
     *(extension(f"kernels.{path.stem}") for path in sorted(Path(RUNTIME, "kernels").glob("*.pyx"))),
 ]

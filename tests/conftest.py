@@ -1,6 +1,8 @@
 """What all tests need before they, and TensorFlow, whose Keras gives them their expected values, are imported."""
 
+import multiprocessing
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -9,6 +11,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow takes oneDNN's kernels on some CPUs. In TensorFlow 2.21 they give wrong values: convolutions of channels_first
 # images whose strides differ, and some of channels_last images, read memory that was never written.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+if "EDGECNN_PYTHON" in os.environ:
+    # On an emulated CPU this interpreter cannot be started by its own name.
+    sys.executable = os.environ["EDGECNN_PYTHON"]
+    multiprocessing.set_executable(sys.executable)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,7 +21,9 @@ def open_file(source: str | BinaryIO, name: str) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise MissingPackageError(f"{name}: reading it needs h5py: pip install h5py") from error
+        raise MissingPackageError(
+            f"{name}: reading it needs h5py: pip install h5py (on 32-bit ARM, where it has no wheels: apt install python3-h5py)"
+        ) from error
     try:
         file = h5py.File(source, "r")
     except OSError as error:

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-CHUNK = 2**24
+CHUNK = 2**22
 """Bytes that are read before the first of them are let go."""
 
 SMALL = 2**15

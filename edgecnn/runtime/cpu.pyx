@@ -15,7 +15,13 @@ cdef extern from "cpu.h":
         const char *needs
         int supported
 
-    void ec_instruction_sets(ec_instruction_set *)
+    enum:
+        EC_NEON_UNIT
+        EC_FUSED
+        EC_UNKNOWN
+
+    int ec_arm_features()
+    void ec_instruction_sets(ec_instruction_set *, int features)
     long ec_second_level_bytes()
 
 
@@ -31,10 +37,32 @@ cdef class InstructionSet:
         return f"<InstructionSet {self.name}>"
 
 
-def _list():
+CPUINFO = "/proc/cpuinfo"
+_features_needed = EC_NEON_UNIT | EC_FUSED
+
+
+def _features(path=CPUINFO):
+    """What an ARM CPU has by the words that Linux lists: where a system hides the hardware-capability words."""
+    try:
+        with open(path, errors="replace") as file:
+            lines = [line.partition(":")[2] for line in file if line.startswith("Features")]
+    except OSError:
+        return 0
+    # Cores may differ: what one of them lacks is not there.
+    words = set.intersection(*(set(line.split()) for line in lines)) if lines else set()
+    if "asimd" in words:
+        return EC_NEON_UNIT | EC_FUSED
+    return ("neon" in words) * EC_NEON_UNIT | ("vfpv4" in words) * EC_FUSED
+
+
+def _list(features=None):
     cdef ec_instruction_set sets[EC_INSTRUCTION_SETS]
     cdef InstructionSet entry
-    ec_instruction_sets(sets)
+    if features is None:
+        features = ec_arm_features()
+        if features == EC_UNKNOWN:
+            features = _features()
+    ec_instruction_sets(sets, features)
     result = []
     for i in range(EC_INSTRUCTION_SETS):
         entry = InstructionSet.__new__(InstructionSet)

@@ -3,9 +3,6 @@ from typing import Any
 
 import numpy as np
 
-HAS_OPENMP: bool
-parallel_regions: int
-
 class Step:
     name: str
     kernel: str

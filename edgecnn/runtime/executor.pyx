@@ -1,17 +1,13 @@
-"""Walks a plan's steps: one parallel region a call, no Python object inside."""
+"""Walks a plan's steps: all threads of a call at once, no Python object inside."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cython.parallel cimport parallel
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_has_openmp, ec_meet, ec_step, ec_team, ec_thread, ec_walk
+from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_meet, ec_step, ec_walk
+from edgecnn.runtime.workers cimport give_back, hire, share_out
 
-HAS_OPENMP = bool(ec_has_openmp())
-
-parallel_regions = 0
-"""How many regions this process has opened: after the first, a forked child must not open any (libgomp would hang)."""
 
 cdef size_t ALIGNMENT = 64
 
@@ -52,6 +48,41 @@ cdef class Workspace:
 
     def __dealloc__(self):
         free(self.block)
+
+
+ctypedef struct call:
+    # What the threads of a call share.
+    const ec_step *steps
+    size_t count
+    int buffers
+    const ec_context *contexts
+    float **base
+    const size_t *stride
+    size_t images
+    size_t alone       # images that each thread computes by itself
+    ec_barrier barrier
+    double *seconds    # for the time of each step, or NULL
+
+
+cdef void compute_share(void *work, int thread, int threads) noexcept nogil:
+    cdef call *c = <call *>work
+    cdef size_t first = thread * c.alone
+    cdef ec_context shared = c.contexts[thread]
+    if threads > 1:
+        compute_images(c, c.contexts + thread, first, first + c.alone, 0, 1, NULL, NULL)
+        ec_meet(&c.barrier, threads)  # the shared images use thread 0's arena
+    shared.buffers += c.buffers
+    compute_images(c, &shared, threads * c.alone, c.images, thread, threads, &c.barrier, c.seconds)
+
+
+cdef void compute_images(const call *c, const ec_context *context, size_t first, size_t last, int thread, int threads,
+                         ec_barrier *barrier, double *seconds) noexcept nogil:
+    cdef size_t image
+    cdef int i
+    for image in range(first, last):
+        for i in range(1, c.buffers):
+            context.buffers[i] = c.base[i] + image * c.stride[i]
+        ec_walk(c.steps, c.count, context, thread, threads, barrier, seconds)
 
 
 cdef class Executor:
@@ -127,25 +158,22 @@ cdef class Executor:
             free(seconds)
 
     cdef _run(self, tuple arrays, size_t images, int threads, double *seconds):
-        global parallel_regions
         cdef Py_buffer *views
         cdef int held = 0
-        cdef list taken = []
+        cdef list taken = [], hired = []
         cdef Workspace workspace
         cdef float **base
         cdef size_t *stride
         cdef ec_context *contexts
         cdef int i, n = self.buffers
-        cdef size_t alone
-        cdef ec_barrier barrier
+        cdef call work
         if images == 0:
             return
-        if not HAS_OPENMP or threads < 1 or (images < <size_t>threads and not self.shared):
+        if threads < 1 or (images < <size_t>threads and not self.shared):
             threads = 1
-        # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
-        alone = images // threads if threads > 1 else 0
-        for _ in range(threads):
-            taken.append(self._take())
+        if threads > 1:
+            hired = hire(threads - 1)
+            threads = 1 + len(hired)
         views = <Py_buffer *>malloc(n * sizeof(Py_buffer))
         contexts = <ec_context *>malloc(threads * sizeof(ec_context))
         base = <float **>malloc(n * (2 * threads + 1) * sizeof(float *))
@@ -153,6 +181,8 @@ cdef class Executor:
         try:
             if contexts == NULL or base == NULL or stride == NULL or views == NULL:
                 raise MemoryError("no memory for a call")
+            for _ in range(threads):
+                taken.append(self._take())
             base[0] = NULL
             stride[0] = 0
             for i in range(1, n):
@@ -170,14 +200,13 @@ cdef class Executor:
                 contexts[i].buffers = base + n * (1 + 2 * i)
                 contexts[i].buffers[0] = workspace.arena
                 base[n * (2 + 2 * i)] = (<Workspace>taken[0]).arena
-            memset(&barrier, 0, sizeof(barrier))
-            if threads == 1:
-                with nogil:
-                    self._images(contexts, base, stride, 0, images, 0, 1, NULL, seconds)
-            else:
-                parallel_regions += 1
-                with nogil, parallel(num_threads=threads):
-                    self._team(contexts, base, stride, images, alone, &barrier, seconds)
+            memset(&work, 0, sizeof(work))
+            work.steps, work.count, work.buffers = self.steps, self.count, n
+            work.contexts, work.base, work.stride, work.images = contexts, base, stride, images
+            # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
+            work.alone = images // threads if threads > 1 else 0
+            work.seconds = seconds
+            share_out(hired, compute_share, &work)
         finally:
             for i in range(1, held + 1):
                 PyBuffer_Release(&views[i])
@@ -186,30 +215,7 @@ cdef class Executor:
             free(base)
             free(stride)
             self.idle.extend(taken)
-
-    cdef void _team(self, const ec_context *contexts, float **base, const size_t *stride, size_t images,
-                    size_t alone, ec_barrier *barrier, double *seconds) noexcept nogil:
-        # Called by every thread of the region. The team may be smaller than asked for, so shares follow its real size.
-        cdef int thread = ec_thread(), threads = ec_team()
-        cdef size_t first = thread * alone
-        cdef ec_context shared
-        if threads > 1:
-            self._images(contexts + thread, base, stride, first, first + alone, 0, 1, NULL, NULL)
-            ec_meet(barrier, threads)  # the shared images use thread 0's arena
-        else:
-            alone = 0
-        shared = contexts[thread]
-        shared.buffers = contexts[thread].buffers + self.buffers
-        self._images(&shared, base, stride, threads * alone, images, thread, threads, barrier, seconds)
-
-    cdef void _images(self, const ec_context *context, float **base, const size_t *stride, size_t first, size_t last,
-                      int thread, int threads, ec_barrier *barrier, double *seconds) noexcept nogil:
-        cdef size_t image
-        cdef int i
-        for image in range(first, last):
-            for i in range(1, self.buffers):
-                context.buffers[i] = base[i] + image * stride[i]
-            ec_walk(self.steps, self.count, context, thread, threads, barrier, seconds)
+            give_back(hired)
 
     def _take(self):
         try:

@@ -148,8 +148,8 @@ class Model:
 
     @property
     def threads(self) -> int:
-        """Threads that a call uses. One in a process forked from one that had computed with several."""
-        return 1 if threading_rules.alone() else self._threads
+        """Threads that a call uses."""
+        return self._threads
 
     @property
     def device(self) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SERIAL_MACS, SERIAL_VALUES = 65536, 16384
 """Steps of fewer multiply-adds and output values than these run on one thread: meeting costs more than sharing."""
 
-WAITING_BYTES = 2**22
+WAITING_BYTES = 2**21
 """Of weights that wait for being packed: what of the file is in memory beside what is packed already."""
 
 

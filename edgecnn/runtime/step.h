@@ -8,10 +8,6 @@
 
 #include "barrier.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 /* Where a tensor of one image lies: floats of buffer `buffer` from `offset` on, as [height, width, channels]; channels are
    contiguous, `pixel` floats lie from one pixel to the next, `row` from one row to the next. Buffer 0 is the arena, then
    come the model's inputs, then its outputs. */
@@ -50,29 +46,6 @@ static inline float *ec_at(const ec_context *context, const ec_view *view) {
 static inline void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) {
     *first = count * (size_t)thread / (size_t)threads;
     *last = count * ((size_t)thread + 1) / (size_t)threads;
-}
-
-/* Own names, because OpenMP may be absent. */
-static inline int ec_thread(void) {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-static inline int ec_team(void) {
-#ifdef _OPENMP
-    return omp_get_num_threads();
-#else
-    return 1;
-#endif
-}
-static inline int ec_has_openmp(void) {
-#ifdef _OPENMP
-    return 1;
-#else
-    return 0;
-#endif
 }
 
 static inline double ec_now(void) {

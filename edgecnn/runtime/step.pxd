@@ -30,6 +30,3 @@ cdef extern from "step.h" nogil:
     void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) noexcept
     void ec_walk(const ec_step *, size_t, const ec_context *, int, int, ec_barrier *, double *) noexcept
     void ec_meet(ec_barrier *, int threads) noexcept
-    int ec_thread() noexcept
-    int ec_team() noexcept
-    int ec_has_openmp() noexcept

@@ -1,4 +1,4 @@
-"""How many threads to use, and what a fork changes."""
+"""How many threads to use."""
 
 from __future__ import annotations
 
@@ -6,32 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from edgecnn.errors import InputError
-from edgecnn.runtime import executor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MOST = 256
 """More threads than this are taken for a mistake."""
-
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked
-    _forked = executor.parallel_regions > 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def alone() -> bool:
-    """Whether this process was forked from one that had already computed with several threads.
-
-    The OpenMP library's threads do not survive a fork, and it waits for them forever: such a process computes with one.
-    """
-    return _forked
 
 
 def available() -> int:

@@ -69,6 +69,9 @@ class Benchmark:
         peak_memory: most bytes that this process has held so far, Python included; None where the system does not tell.
         weight_memory, arena_memory: bytes of packed weights, and of the intermediate tensors of one image.
         warnings: what is against trusting the figures.
+        throttled: whether the CPU was held back by heat or power: the figures are then those of a worse machine.
+        governor: the rule by which the clock is chosen; None where the system does not tell, like the next.
+        temperatures: degrees Celsius before and after.
     """
 
     path: str
@@ -80,6 +83,9 @@ class Benchmark:
     weight_memory: int
     arena_memory: int
     warnings: tuple[str, ...]
+    throttled: bool = False
+    governor: str | None = None
+    temperatures: tuple[float | None, float | None] = (None, None)
 
     def to_json(self) -> dict[str, Any]:
         """What JSON can hold."""
@@ -118,9 +124,17 @@ class Benchmark:
             table(header, rows, "r" * len(header)),
             f"memory: weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}",
             f"this process at its peak: {size_text(self.peak_memory)}",
+            *self._condition(),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join(lines)
+
+    def _condition(self) -> list[str]:
+        """The lines about clock and heat, of what is known."""
+        lines = [] if self.governor is None else [f"governor: {self.governor}"]
+        if None not in self.temperatures:
+            lines.append("temperature: {:.0f} °C before, {:.0f} °C after".format(*self.temperatures))
+        return [*lines, "THROTTLED: this CPU can do better than it was let"] if self.throttled else lines
 
 
 def bench(
@@ -160,6 +174,8 @@ def bench(
         times = _times(model, images, runs, seconds)
         timings.append(_timing(model, batch, load_ms, times))
         warnings += [f"{name}: {text}" for text in _unsteady(times[1:])]
+    after = condition()
+    warnings += judge(before, after)
     most = max(timing.threads for timing in timings)
     if most > available():
         warnings.append(f"{most} threads share {available()} cores")
@@ -172,7 +188,10 @@ def bench(
         peak_memory=_peak_memory(),
         weight_memory=model.memory.weights,
         arena_memory=model.memory.arena,
-        warnings=tuple(warnings + judge(before, condition())),
+        warnings=tuple(warnings),
+        throttled=any(warning.startswith("throttled") for warning in warnings),
+        governor=after.governor,
+        temperatures=(before.temperature, after.temperature),
     )
 
 

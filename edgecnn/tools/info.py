@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from edgecnn.errors import Error
-from edgecnn.runtime import cpu, executor, threads
+from edgecnn.runtime import cpu, threads, workers
 from edgecnn.tools.text import printable
 from edgecnn.version import __version__
 
 PACKAGES = ("numpy", "h5py", "pillow", "tensorflow", "tensorflow-cpu", "keras", "tf-keras")
-VARIABLES = ("EDGECNN_THREADS", "EDGECNN_ISA", "EDGECNN_CACHE", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
+VARIABLES = ("EDGECNN_THREADS", "EDGECNN_ISA", "EDGECNN_CACHE")
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,7 +28,8 @@ class Info:
         instruction_sets: of the build, best first, with whether this CPU runs them.
         instruction_set: what would be used; an error's text if the environment asks for one that is not there.
         cores, threads: what this process may use, and what a model would take (or an error's text).
-        openmp: whether the build can use several threads.
+        openmp: False: no OpenMP library is needed, the threads are edgecnn's own.
+        threads_refused: whether this system refused to start a thread: calls then compute with fewer.
         packages: versions of what is installed.
         environment: variables that change what edgecnn does.
     """
@@ -41,6 +42,7 @@ class Info:
     cores: int
     threads: int | str
     openmp: bool
+    threads_refused: bool
     instruction_sets: Mapping[str, bool]
     instruction_set: str
     packages: Mapping[str, str]
@@ -59,8 +61,8 @@ class Info:
             "machine": self.machine,
             "CPU": self.cpu,
             "cores": str(self.cores),
-            "threads": str(self.threads),
-            "OpenMP": "yes" if self.openmp else "no: one thread",
+            "threads": f"{self.threads}{' (this system refused to start more threads)' if self.threads_refused else ''}",
+            "OpenMP": "yes" if self.openmp else "not needed: edgecnn has threads of its own",
             "instruction sets": sets,
             "used": self.instruction_set,
             **self.packages,
@@ -82,7 +84,8 @@ def info() -> Info:
         cpu=_cpu_name(),
         cores=threads.available(),
         threads=_threads(),
-        openmp=bool(executor.HAS_OPENMP),
+        openmp=False,
+        threads_refused=bool(workers.refused),
         instruction_sets={entry.name: bool(entry.supported) for entry in cpu.INSTRUCTION_SETS},
         instruction_set=_instruction_set(),
         packages={name: version for name in PACKAGES if (version := _version(name))},

@@ -17,20 +17,21 @@ import independent_reader
 from edgecnn import format as file_format
 from edgecnn.errors import ConversionError, GraphError, InputError, ModelFileError
 from edgecnn.graph import Constant, Graph, Node
+from examples import examples
 from file_graphs import ENCODINGS, assert_same, constant, graphs, rich_graph
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 @given(graphs(), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_a_graph_comes_back_as_it_went(graph: Graph, compress: bool) -> None:
     data = file_format.encode(graph, compress=compress)
     assert_same(graph, file_format.read(data))
 
 
 @given(graphs(), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_the_format_page_is_enough_to_read_a_file(graph: Graph, compress: bool) -> None:
     found = independent_reader.read(file_format.encode(graph, compress=compress))
     assert found["name"] == graph.name
@@ -68,7 +69,7 @@ def test_golden_files_are_read_and_written_byte_for_byte(encoding: str) -> None:
     st.sampled_from([0.0, 0.001, 0.01, 0.2, 1.0]),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_sparse_values_come_back_at_every_density(encoding: str, shape: list[int], density: float, seed: int) -> None:
     stored = constant("w", tuple(shape), encoding, np.random.default_rng(seed), density)
     tag, raw, data = file_format.encodings.encode(stored, False)

@@ -17,6 +17,7 @@ import edgecnn
 from edgecnn.errors import CorruptFileError, ModelFileError, VersionError
 from edgecnn.format import encode, read
 from edgecnn.format.container import LARGE_SECTION
+from examples import examples
 from file_graphs import resealed, rich_graph
 from graph_strategies import GraphBuilder
 
@@ -106,7 +107,7 @@ def test_any_flipped_bit_is_noticed() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(64, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 def test_changes_behind_the_checksums_give_an_error_or_a_sound_graph(changes: list[tuple[int, int]]) -> None:
     data = bytearray(WHOLE)
     for at, value in changes:
@@ -119,7 +120,7 @@ def test_changes_behind_the_checksums_give_an_error_or_a_sound_graph(changes: li
 
 
 @given(st.integers(0, 3), st.binary(min_size=1, max_size=60), st.integers(0, 10**6))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_sections_of_noise_give_an_error_or_a_sound_graph(kind: int, noise: bytes, at: int) -> None:
     offset, length = section(kind + 1)
     start = offset + at % max(1, length - len(noise))

@@ -12,6 +12,7 @@ from edgecnn.graph.operators import OPERATORS
 from edgecnn.runtime import bands, cpu, planner
 from edgecnn.runtime.kernels.chain import band_of
 from edgecnn.runtime.model import Model
+from examples import examples
 
 POINTWISE = ("batch_normalization", "activation")
 NONE = {"activation": "linear", "activation_parameters": ()}
@@ -119,7 +120,7 @@ def answers(graph: Graph, x: np.ndarray, isa: str, threads: int) -> list[bytes]:
 
 
 @given(graph=rows_of_layers(), budget=st.sampled_from([1 << 12, 1 << 14, 1 << 20]), images=st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_bands_give_the_bits_of_whole_images(graph: Graph, budget: int, images: int) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (images, *graph.shape("x")[1:])).astype(np.float32)
     for isa in (entry.name for entry in cpu.supported()):

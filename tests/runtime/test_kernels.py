@@ -19,6 +19,7 @@ from edgecnn.runtime.kernels.packing import WinogradForm
 from edgecnn.runtime.kernels.winograd import forms
 from edgecnn.runtime.model import Model
 from edgecnn.runtime.planner import Placed
+from examples import examples
 from graph_strategies import GraphBuilder
 from operator_strategies import Case, cases
 
@@ -69,7 +70,7 @@ def algorithms_of(case: Case) -> list[str]:
 
 @pytest.mark.parametrize("operator", sorted(OPERATORS))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_operator_agrees_with_its_meaning(operator: str, data: st.DataObject) -> None:
     check(data.draw(cases(operator)))
 
@@ -96,7 +97,7 @@ def check(case: Case) -> None:
 
 @pytest.mark.parametrize("form", forms(cpu.choose()), ids=str)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_winograd_agrees_with_a_convolution(form: WinogradForm, data: st.DataObject) -> None:
     case = data.draw(cases("conv", form.taps))
     large = form.outputs >= LARGE_TILE and case.graph.shape(case.node.inputs[1])[-2] < LARGE_TILE_CHANNELS
@@ -105,7 +106,7 @@ def test_winograd_agrees_with_a_convolution(form: WinogradForm, data: st.DataObj
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_strassen_agrees_with_a_convolution(data: st.DataObject) -> None:
     case = data.draw(cases("conv", (1, 1)))
     weights = case.graph.shape(case.node.inputs[1])
@@ -134,7 +135,7 @@ def zeroed(case: Case, block: int, share: float, seed: int) -> Case:
     share=st.sampled_from([0.3, 0.8, 0.95, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_convolutions_without_their_zeros_agree(
     data: st.DataObject, kernel: tuple[int, ...] | None, block: int, share: float, seed: int
 ) -> None:

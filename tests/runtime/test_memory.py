@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgecnn.graph import Graph, Node, Port, Tensor
 from edgecnn.runtime.memory import ALIGNMENT, ARENA, Layout, View, as_image, layout
+from examples import examples
 
 RELU = {"activation": "relu", "activation_parameters": (0.0, math.inf, 0.0)}
 PLAIN = {"activation": "linear", "activation_parameters": ()}
@@ -125,7 +126,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 
 @given(graphs())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_value_is_overwritten_before_its_last_reader(graph: Graph) -> None:
     shapes = {name: tuple(s for s in t.shape[1:] if s is not None) for name, t in graph.tensors.items()}
     simulate(graph, layout(graph, shapes))

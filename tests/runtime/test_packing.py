@@ -22,13 +22,14 @@ from edgecnn.runtime.kernels.packing import (
     split_filters,
 )
 from edgecnn.runtime.kernels.winograd import pack_winograd
+from examples import examples
 
 THREADS = st.sampled_from([1, 2, 7])
 ROWS = {4: (8, 6, 0, 0), 8: (10, 6, 4, 0), 16: (12, 14, 8, 6)}
 
 
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 4), st.sampled_from([4, 8, 16]), st.booleans(), THREADS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_panels_give_back_the_matrix(
     depth: int, each: int, groups: int, lanes: int, biased: bool, threads: int
 ) -> None:
@@ -80,7 +81,7 @@ def test_aligned_arrays_start_at_cache_lines() -> None:
 
 
 @given(st.sampled_from([(4, 2), (6, 4), (6, 2), (8, 2), (8, 6)]), st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_transformed_filters_are_values_of_a_polynomial_over_the_lagrange_divisors(
     form: tuple[int, int], seed: int
 ) -> None:
@@ -100,7 +101,7 @@ def test_transformed_filters_are_values_of_a_polynomial_over_the_lagrange_diviso
 @given(
     st.integers(1, 12), st.integers(1, 70), st.integers(1, 3), st.sampled_from(cpu.supported()), st.booleans(), THREADS
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_winograd_panels_hold_every_transformed_filter(
     depth: int, each: int, groups: int, isa: cpu.InstructionSet, biased: bool, threads: int
 ) -> None:
@@ -140,7 +141,7 @@ SHARES = st.sampled_from([0.0, 0.5, 0.95, 1.0])
 @given(
     st.integers(1, 9), st.integers(1, 90), st.integers(1, 3), st.integers(1, 70), st.sampled_from([4, 16, 32]), SHARES
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_blocks_hold_every_weight_once(
     taps: int, channels: int, groups: int, each: int, width: int, share: float
 ) -> None:
@@ -192,7 +193,7 @@ def test_masks_and_values_give_back_the_matrix(depth: int, columns: int, form: t
 
 
 @given(st.integers(1, 700), st.sampled_from([1, 5, 16, 511, 513, 1100]), st.sampled_from([(80, 16), (120, 8)]), SHARES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_single_weights_are_all_there_once(depth: int, filters: int, size: tuple[int, int], share: float) -> None:
     weights = sparse_matrix(depth, filters, share)
     bias = np.arange(filters, dtype=np.float32)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import edgecnn
 from edgecnn.errors import InputError
-from edgecnn.runtime import threads
+from edgecnn.runtime import threads, workers
+from small_models import convolution
 
 
 def test_no_more_threads_than_the_affinity_mask_allows() -> None:
@@ -50,3 +56,65 @@ def test_the_environment_decides_where_the_caller_does_not(monkeypatch: pytest.M
 
 def test_missing_cgroup_files_mean_no_quota(tmp_path: Path) -> None:
     assert threads._read(tmp_path / "nothing") == ""
+
+
+def test_a_system_that_starts_no_more_threads_costs_speed_and_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 16, 16, 4), np.float32)
+    expected = edgecnn.load(convolution(), threads=1)(x)
+    monkeypatch.setattr(workers, "refused", False)
+    monkeypatch.setattr(workers, "most", workers.started())
+    with pytest.warns(RuntimeWarning, match="starts no more threads: computing with"):
+        np.testing.assert_array_equal(edgecnn.load(convolution(), threads=200)(x), expected)
+    assert edgecnn.info().threads_refused
+    assert "refused to start more threads" in str(edgecnn.info())
+    np.testing.assert_array_equal(edgecnn.load(convolution(), threads=200)(x), expected)  # told once
+
+
+WITHOUT_ROOM = """
+import resource, warnings
+import numpy as np
+import edgecnn
+from small_models import convolution
+x = np.zeros((4, 16, 16, 4), np.float32)
+model = edgecnn.load(convolution(), threads=64)
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (20 << 20), resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    model(x)
+print(len(told), edgecnn.info().threads_refused)
+"""
+
+
+def test_threads_that_find_no_memory_are_done_without() -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells how much memory a process has mapped")
+    if "EDGECNN_PYTHON" in os.environ:
+        pytest.skip("an emulator does not hold its programs to such a limit")
+    tests = str(Path(__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ROOM],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": tests},
+        cwd="/",
+        check=False,
+    )
+    assert run.stdout.split() == ["1", "True"], run.stderr
+
+
+def test_a_forked_child_starts_threads_of_its_own() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+    x = np.random.default_rng(0).standard_normal((5, 16, 16, 4), np.float32)
+    model = edgecnn.load(convolution(), threads=2)
+    expected = model(x)
+    assert workers.started() > 0
+    with pytest.warns(DeprecationWarning, match="fork") if sys.version_info >= (3, 12) else contextlib.nullcontext():
+        child = os.fork()
+    if child == 0:
+        before = workers.started()
+        same = np.array_equal(model(x), expected)
+        os._exit(0 if before == 0 and same and workers.started() == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0

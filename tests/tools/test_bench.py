@@ -133,3 +133,39 @@ def test_a_raspberry_pi_s_firmware_is_believed(tmp_path: Path) -> None:
     found = condition(tmp_path, tmp_path / "get_throttled")
     assert found.complaints == ("the supply's voltage is too low", "the CPU is throttled")
     assert judge(FINE, found) == [f"throttled: {complaint}" for complaint in found.complaints]
+
+
+def test_governor_and_temperature_are_read_from_the_kernel(tmp_path: Path) -> None:
+    for name, text in (
+        ("cpu0/cpufreq/scaling_governor", "ondemand\n"),
+        ("cpu1/cpufreq/scaling_governor", "ondemand\n"),
+        ("thermal_zone0/type", "cpu-thermal\n"),
+        ("thermal_zone0/temp", "61300\n"),
+        ("thermal_zone1/type", "wifi\n"),
+        ("thermal_zone1/temp", "70000\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = condition(tmp_path, tmp_path / "none", tmp_path)
+    assert (found.governor, found.temperature) == ("ondemand", 61.3)
+    assert str(found) == "governor ondemand, 61 °C"
+    assert condition(tmp_path / "none", tmp_path / "none", tmp_path / "none").temperature is None
+
+
+def test_throttling_that_came_and_went_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "get_throttled"
+    path.write_text("0x10000\n")
+    before = condition(tmp_path, path, tmp_path)
+    path.write_text("throttled=0x50000\n")
+    assert judge(before, condition(tmp_path, path, tmp_path)) == ["throttled meanwhile: the CPU is throttled"]
+    assert judge(before, before) == []
+
+
+def test_a_throttled_run_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hot = Condition(0, 1.0, ("the CPU is throttled",), 0.0, governor="ondemand", temperature=84.0)
+    monkeypatch.setattr("edgecnn.tools.bench.condition", lambda: hot)
+    found = bench(save(convolution(), tmp_path), threads=[1], runs=3)
+    assert found.throttled
+    assert found.to_json()["throttled"]
+    assert "THROTTLED" in str(found)
+    assert "84 °C before, 84 °C after" in str(found)

@@ -15,7 +15,8 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.graph.operators import slice_range
 
-cdef ptrdiff_t NOWHERE = -(<ptrdiff_t>1 << 62)
+# The lowest number that ptrdiff_t holds, of 32 bits or of 64.
+cdef ptrdiff_t NOWHERE = -<ptrdiff_t>(<size_t>-1 >> 1) - 1
 
 ctypedef struct copy_pair:
     ec_view x
@@ -101,8 +102,10 @@ cdef void run_remap(const ec_step *step, const ec_context *context, int thread, 
             axis -= 1
             i = rest // a.sizes[axis]
             at = a.offsets[axis][rest - i * a.sizes[axis]]
-            nowhere = nowhere or at == NOWHERE
-            offset += at
+            if at == NOWHERE:
+                nowhere = True
+            else:
+                offset += at
             rest = i
         row = line // a.out.width
         to = out + row * a.out.row + (line - row * a.out.width) * a.out.pixel

@@ -1,16 +1,15 @@
 """Packed weights get their values here: without the interpreter, and by several threads at once.
 
 Preparing a step makes the arrays that it points to, and a `Filling` for each; the plan has all of them filled before
-it ends. Threads are Python's own, not OpenMP's, whose library a fork would break: servers load models and fork then.
+it ends.
 """
-
-import threading
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from edgecnn.runtime.kernels.panels cimport as_panels, packed_panel
+from edgecnn.runtime.workers cimport give_back, hire, share_out
 
 from edgecnn.errors import Error
 
@@ -73,42 +72,21 @@ ctypedef struct portion:
     size_t part
 
 
-cdef class Team:
-    """All parts of fillings, which threads take one by one."""
+ctypedef struct queue:
+    portion *portions
+    size_t count
+    ec_counter next
 
-    cdef list fillings
-    cdef portion *portions
-    cdef size_t count
-    cdef ec_counter next
 
-    def __cinit__(self, fillings):
-        cdef Filling filling
-        cdef size_t part
-        self.fillings = fillings
-        for filling in fillings:
-            self.count += filling.parts
-        self.portions = <portion *>malloc((self.count + 1) * sizeof(portion))
-        if self.portions == NULL:
-            raise MemoryError("no memory for packing weights")
-        self.count = 0
-        for filling in fillings:
-            for part in range(filling.parts):
-                self.portions[self.count].filling, self.portions[self.count].part = <void *>filling, part
-                self.count += 1
-        ec_reset(&self.next)
-
-    def __dealloc__(self):
-        free(self.portions)
-
-    def work(self):
-        """Fill until nothing is left."""
-        cdef size_t i
-        with nogil:
-            while True:
-                i = ec_next(&self.next)
-                if i >= self.count:
-                    break
-                (<Filling>self.portions[i].filling).fill(self.portions[i].part)
+cdef void fill_next(void *work, int thread, int threads) noexcept nogil:
+    # Threads take portions one by one, until nothing is left: whoever is late finds less.
+    cdef queue *waiting = <queue *>work
+    cdef size_t i
+    while True:
+        i = ec_next(&waiting.next)
+        if i >= waiting.count:
+            break
+        (<Filling>waiting.portions[i].filling).fill(waiting.portions[i].part)
 
 
 def fill_all(fillings, int threads):
@@ -118,15 +96,26 @@ def fill_all(fillings, int threads):
         fillings: a list of `Filling`s.
         threads: how many may work, this one included.
     """
-    team = Team(fillings)
-    started = []
+    cdef Filling filling
+    cdef size_t part, count = 0
+    cdef queue waiting
+    cdef list hired
+    for filling in fillings:
+        count += filling.parts
+    waiting.portions = <portion *>malloc((count + 1) * sizeof(portion))
+    if waiting.portions == NULL:
+        raise MemoryError("no memory for packing weights")
+    waiting.count = 0
+    for filling in fillings:
+        for part in range(filling.parts):
+            waiting.portions[waiting.count].filling, waiting.portions[waiting.count].part = <void *>filling, part
+            waiting.count += 1
+    ec_reset(&waiting.next)
     try:
-        for _ in range(threads - 1):
-            helper = threading.Thread(target=team.work, daemon=True)
-            helper.start()
-            started.append(helper)
-    except RuntimeError:
-        pass  # no more threads are to be had: those that there are do the work
-    team.work()
-    for helper in started:
-        helper.join()
+        hired = hire(min(threads - 1, <int>min(count, 256) - 1))
+        try:
+            share_out(hired, fill_next, &waiting)
+        finally:
+            give_back(hired)
+    finally:
+        free(waiting.portions)

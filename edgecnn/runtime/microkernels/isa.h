@@ -1,7 +1,8 @@
 /* Fills one instruction set's table from the templates. The file that includes this defines EC_ISA (its name),
    EC_VECTOR_BYTES, and for each panel width the tallest tile: EC_ROWS_1 .. EC_ROWS_4 (a list macro) and their counts;
    EC_BLOCK_ROWS_1 and _2 and EC_BLOCK_TALLEST, the same for matrices without their zero blocks; EC_SPARSE_BEST, the vectors of
-   pixels for single weights; EC_DEPTHWISE_ROWS, the rows of outputs that a depthwise tile has. */
+   pixels for single weights; EC_DEPTHWISE_ROWS, the rows of outputs that a depthwise tile has; EC_BY_LANE, if multiply-adds
+   can take one lane of a register. */
 #include "gemm_f32.h"
 #include "sparse_f32.h"
 #include "window_f32.h"

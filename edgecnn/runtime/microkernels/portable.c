@@ -1,4 +1,5 @@
-/* Every CPU: vectors of four floats, which the compiler makes of SSE2 on x86-64 and of plain floats where there is nothing.
+/* Every CPU: vectors of four floats, which the compiler makes of SSE2 on x86-64, of NEON on 64-bit ARM, and of plain floats
+   where there is nothing (ARMv6; ARMv7 without VFPv4).
    6 x 8: 12 sums + 2 weights + 1 broadcast + 1 product (no fused multiply-add) = 16 registers. */
 #define EC_ISA portable
 #define EC_VECTOR_BYTES 16

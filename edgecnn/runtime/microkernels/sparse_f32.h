@@ -69,18 +69,23 @@ EC_INLINE void sparse_rows(const int VECTORS, const float *x, const ec_sparse_ro
 #define EC_SPARSE_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 EC_SPARSE_LIST(EC_SPARSE_ROWS)
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define EC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define EC_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vint){__VA_ARGS__})
+#endif
 /* The first and the second halves of two vectors, lane by lane in turn. */
 #if EC_VECTOR_BYTES == 64
 #define EC_FIRST_HALVES(a, b) \
-    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+    EC_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define EC_SECOND_HALVES(a, b) \
-    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+    EC_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #elif EC_VECTOR_BYTES == 32
-#define EC_FIRST_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define EC_SECOND_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define EC_FIRST_HALVES(a, b) EC_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define EC_SECOND_HALVES(a, b) EC_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #else
-#define EC_FIRST_HALVES(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define EC_SECOND_HALVES(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define EC_FIRST_HALVES(a, b) EC_SHUFFLE(a, b, 0, 4, 1, 5)
+#define EC_SECOND_HALVES(a, b) EC_SHUFFLE(a, b, 2, 6, 3, 7)
 #endif
 
 /* Turns LANES x LANES values over. Each round rotates the bits of (row, lane) by one; as many rounds as a row's number has

@@ -15,6 +15,7 @@
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
+#define EC_NEON 1
 #endif
 
 #define EC_INLINE static inline __attribute__((always_inline, unused))
@@ -36,7 +37,13 @@ EC_INLINE vfloat vsplat(float x) { return x - (vfloat){0}; }
 EC_INLINE vint vsplat_int(int32_t x) { return x + (vint){0}; }
 
 /* mask lanes are all ones or all zeros, as comparisons of vectors give them. */
+#if EC_NEON
+EC_INLINE vfloat vselect(vint mask, vfloat yes, vfloat no) {
+    return (vfloat)vbslq_f32((uint32x4_t)mask, (float32x4_t)yes, (float32x4_t)no);
+}
+#else
 EC_INLINE vfloat vselect(vint mask, vfloat yes, vfloat no) { return (vfloat)((mask & (vint)yes) | (~mask & (vint)no)); }
+#endif
 EC_INLINE vfloat vabs(vfloat x) { return (vfloat)((vint)x & 0x7fffffff); }
 EC_INLINE vfloat vcopysign(vfloat magnitude, vfloat sign) {
     return (vfloat)(((vint)magnitude & 0x7fffffff) | ((vint)sign & (int32_t)0x80000000));
@@ -57,6 +64,24 @@ EC_INLINE vfloat vload_first(const float *p, size_t n) {
 }
 EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
     _mm256_maskstore_ps(p, _mm256_loadu_si256((const __m256i *)(ec_first_lanes + 8 - n)), (__m256)x);
+}
+#elif EC_NEON
+/* Lanes by constant numbers: a loop over them would go through memory. */
+EC_INLINE vfloat vload_first(const float *p, size_t n) {
+    if (n >= 4) return vload(p);
+    vfloat x = {p[0], 0.0f, 0.0f, 0.0f};
+    if (n > 1) x[1] = p[1];
+    if (n > 2) x[2] = p[2];
+    return x;
+}
+EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
+    if (n >= 4) {
+        vstore(p, x);
+        return;
+    }
+    p[0] = x[0];
+    if (n > 1) p[1] = x[1];
+    if (n > 2) p[2] = x[2];
 }
 #else
 EC_INLINE vfloat vload_first(const float *p, size_t n) {
@@ -123,6 +148,9 @@ EC_INLINE vfloat vmin(vfloat a, vfloat x) { return (vfloat)_mm256_min_ps((__m256
 #elif defined(__SSE2__)
 EC_INLINE vfloat vmax(vfloat a, vfloat x) { return (vfloat)_mm_max_ps((__m128)a, (__m128)x); }
 EC_INLINE vfloat vmin(vfloat a, vfloat x) { return (vfloat)_mm_min_ps((__m128)a, (__m128)x); }
+#elif EC_NEON /* where either is NaN these give NaN; `a` never is */
+EC_INLINE vfloat vmax(vfloat a, vfloat x) { return (vfloat)vmaxq_f32((float32x4_t)a, (float32x4_t)x); }
+EC_INLINE vfloat vmin(vfloat a, vfloat x) { return (vfloat)vminq_f32((float32x4_t)a, (float32x4_t)x); }
 #else
 EC_INLINE vfloat vmax(vfloat a, vfloat x) { return vselect(a > x, a, x); }
 EC_INLINE vfloat vmin(vfloat a, vfloat x) { return vselect(a < x, a, x); }

@@ -15,6 +15,7 @@ from edgecnn.converters.passes import pipeline
 from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
 from edgecnn.graph.rewrite import Patch, run_pass
+from examples import examples
 from graph_strategies import (
     GraphBuilder,
     Weights,
@@ -31,7 +32,7 @@ PASSES = {rewrite.__name__: rewrite for rewrite in pipeline.PASSES}
 
 
 @given(cnn_graphs(), st.integers(0, 9))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_random_networks_answer_as_before_and_are_done_with(graph: Graph, seed: int) -> None:
     after, _ = pipeline.run(graph)
     after.check()
@@ -43,7 +44,7 @@ def test_random_networks_answer_as_before_and_are_done_with(graph: Graph, seed: 
 
 @pytest.mark.parametrize("name", sorted(PASSES))
 @given(graph=cnn_graphs())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_each_pass_alone_keeps_the_answers(name: str, graph: Graph) -> None:
     after, _ = run_pass(graph, PASSES[name])
     assert_same_answers(graph, after)
@@ -51,7 +52,7 @@ def test_each_pass_alone_keeps_the_answers(name: str, graph: Graph) -> None:
 
 
 @given(cnn_graphs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_layers_that_still_compute_are_named_by_a_node(graph: Graph) -> None:
     after, trace = pipeline.run(graph)
     named = {layer for node in after.nodes for layer in node.layers}

@@ -1,0 +1,42 @@
+/* Threads that wait for work: those of a call beside the one that calls. */
+#ifndef EC_WORKER_H
+#define EC_WORKER_H
+
+#include "waiting.h"
+
+/* Does thread's share of `work`. */
+typedef void (*ec_job)(void *work, int thread, int threads);
+
+/* One thread, which lives as long as the process: nothing frees this. All zeros to begin with. */
+typedef struct {
+    atomic_int busy, sleepers; /* sleepers: on `busy`; the worker while it has no work, its caller while it has */
+    ec_job job;
+    void *work;
+    int thread, threads, spins;
+} ec_worker;
+
+/* What the thread of a worker runs. It knows nothing of Python. */
+static inline void ec_serve(void *worker) {
+    ec_worker *w = (ec_worker *)worker;
+    for (;;) {
+        ec_wait_while(&w->busy, 0, &w->sleepers, w->spins);
+        w->job(w->work, w->thread, w->threads);
+        atomic_store(&w->busy, 0);
+        if (atomic_load(&w->sleepers)) ec_wake(&w->busy);
+    }
+}
+
+/* Does all shares of `work`, those beside the first by `workers`, which must be idle and the caller's own. Returns when all
+   are done. crowded: there are more threads than cores, so that idle ones must not spin for long. */
+static inline void ec_share_out(ec_worker *const *workers, int count, ec_job job, void *work, int crowded) {
+    for (int i = 0; i < count; i++) {
+        ec_worker *w = workers[i];
+        w->job = job, w->work = work, w->thread = i + 1, w->threads = count + 1;
+        w->spins = crowded ? EC_SPINS : EC_IDLE_SPINS;
+        atomic_store(&w->busy, 1);
+        if (atomic_load(&w->sleepers)) ec_wake(&w->busy);
+    }
+    job(work, 0, count + 1);
+    for (int i = 0; i < count; i++) ec_wait_while(&workers[i]->busy, 1, &workers[i]->sleepers, EC_SPINS);
+}
+#endif

@@ -1,0 +1,4 @@
+most: int
+refused: bool
+
+def started() -> int: ...
