@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from edgecnn.cli import bench, compare, convert, info, inspect, prune, run, tune, verify
+from edgecnn.cli import bench, compare, convert, info, inspect, profile, prune, run, tune, verify
 from edgecnn.cli.command import Answer, Command
 from edgecnn.errors import Error, UnsupportedLayerError
 from edgecnn.tools.text import printable
@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     verify.COMMAND,
     compare.COMMAND,
     bench.COMMAND,
+    profile.COMMAND,
     tune.COMMAND,
     prune.COMMAND,
     info.COMMAND,

@@ -46,8 +46,15 @@ class PackedWeights:
     @property
     def nbytes(self) -> int:
         """Bytes of all packed arrays."""
-        arrays = [a for value in self.store.values() for a in (value if isinstance(value, tuple) else (value,))]
-        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+        return sum(map(_nbytes, self.store.values()))
+
+    def nbytes_of(self, node: str) -> int:
+        """Bytes of one node's, for all purposes together."""
+        return sum(_nbytes(value) for (name, _), value in self.store.items() if name == node)
+
+
+def _nbytes(packed: Any) -> int:
+    return sum(a.nbytes for a in (packed if isinstance(packed, tuple) else (packed,)) if isinstance(a, np.ndarray))
 
 
 class Packing:

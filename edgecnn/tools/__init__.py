@@ -3,6 +3,8 @@
 inspect.py  what a file holds
 run.py      answers for a picture or an array file; images.py and arrays.py read and write those
 bench.py    how fast a model is here; condition.py tells whether the machine can be trusted while it is measured
+profile.py  where its time goes, as table, JSON, trace, page and picture; page.py makes pages, pages/ has their parts
 info.py     CPU, build and versions
+files.py    files written whole or not at all
 text.py     tables, sizes, and names made safe for a terminal
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import InputError
-from edgecnn.runtime import cpu
+from edgecnn.runtime.machine import measure_peak
 from edgecnn.runtime.model import Model, load
 from edgecnn.runtime.threads import available
 from edgecnn.tools.condition import condition, judge
@@ -232,23 +231,6 @@ def _unsteady(times: Sequence[float]) -> list[str]:
         if drift > DRIFT:
             warnings.append(f"got {100 * (drift - 1):.0f} % slower while it was measured: throttled, or other load")
     return warnings
-
-
-def measure_peak(threads: int, instruction_set: str, seconds: float = 0.1) -> float:
-    """GFLOP/s of so many threads that do nothing but multiply-adds in registers."""
-    chosen = cpu.choose(instruction_set)
-    rates = [0.0] * threads
-
-    def measure(index: int) -> None:
-        rates[index] = cpu.measure_peak(seconds, chosen)
-
-    # Each on a Python thread: measuring releases the GIL.
-    workers = [threading.Thread(target=measure, args=(index,)) for index in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(rates)
 
 
 def _peak_memory() -> int | None:
