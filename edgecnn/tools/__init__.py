@@ -1,6 +1,7 @@
 """What the commands do, as functions that give data back; each knows how to say itself as text and as JSON.
 
-inspect.py  what a file holds
+inspect.py  what a file holds; anatomy.py takes it apart for a page, drawing.py lays out its graph, onnx.py writes that
+compare.py  two models' answers, layer by layer
 run.py      answers for a picture or an array file; images.py and arrays.py read and write those
 bench.py    how fast a model is here; condition.py tells whether the machine can be trusted while it is measured
 profile.py  where its time goes, as table, JSON, trace, page and picture; page.py makes pages, pages/ has their parts

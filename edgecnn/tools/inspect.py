@@ -16,7 +16,8 @@ from edgecnn.tools.text import count_text, printable, shape_text, size_text, tab
 
 @dataclass(frozen=True)
 class NodeRow:
-    """One node. `parameters` and `stored_bytes` count the constants it reads, shared ones at each of their readers."""
+    """One node. `parameters` and `stored_bytes` count the constants it reads, shared ones at each of their readers; `sparsity`
+    is the share of these parameters that is zero, None where there are none."""
 
     operator: str
     name: str
@@ -25,6 +26,7 @@ class NodeRow:
     macs: int | None
     stored_bytes: int
     activation: str
+    sparsity: float | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class EncodingRow:
     parameters: int
     stored_bytes: int
     dense_bytes: int
+
+
+@dataclass(frozen=True)
+class ConstantRow:
+    """One constant, as the file stores it."""
+
+    name: str
+    shape: tuple[int, ...]
+    encoding: str
+    stored_bytes: int
+    sparsity: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ class Inspection:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     nodes: tuple[NodeRow, ...]
+    constants: tuple[ConstantRow, ...]
     encodings: tuple[EncodingRow, ...]
     sections: tuple[SectionRow, ...]
     parameters: int
@@ -118,11 +132,13 @@ class Inspection:
                 f"{row.parameters:,}",
                 count_text(row.macs),
                 f"{row.stored_bytes:,}",
+                "" if row.sparsity is None else f"{100 * row.sparsity:.1f} %",
                 "" if row.activation == "linear" else row.activation,
             )
             for row in self.nodes
         ]
-        return table(("operator", "name", "output", "parameters", "MACs", "bytes", "activation"), rows, "lllrrrl")
+        head = ("operator", "name", "output", "parameters", "MACs", "bytes", "zeros", "activation")
+        return table(head, rows, "lllrrrrl")
 
     def _encoding_table(self) -> str:
         rows = [
@@ -138,14 +154,18 @@ def _value(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Inspection:
     """Read a file and say what it holds.
+
+    Args:
+        source: an .ecnn file, or its bytes.
+        name: what to call it; None: the path.
 
     Raises:
         ModelFileError: the file cannot be read.
     """
-    info = describe(path)
-    model = load(path)
+    info = describe(source)
+    model = load(source)
     graph = model.graph
     stored = {constant.name: constant for constant in info.constants}
     parameters = {name: int(constant.array.size) for name, constant in graph.constants.items()}
@@ -155,15 +175,19 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     total = sum(parameters.values())
     weight_memory, arena_memory = _memory(model)
     return Inspection(
-        path=os.fspath(path),
+        path=name or ("bytes" if isinstance(source, bytes) else os.fspath(source)),
         name=graph.name,
         version=info.version,
         size=info.size,
         inputs=model.inputs,
         outputs=model.outputs,
         nodes=tuple(
-            _row(graph, node, parameters, {name: entry.stored_bytes for name, entry in stored.items()})
+            _row(graph, node, parameters, {name: (e.stored_bytes, e.sparsity) for name, e in stored.items()})
             for node in graph.nodes
+        ),
+        constants=tuple(
+            ConstantRow(e.name, graph.constants[e.name].shape, e.encoding, e.stored_bytes, e.sparsity)
+            for e in info.constants
         ),
         encodings=tuple(
             EncodingRow(
@@ -191,14 +215,18 @@ def _memory(model: Model) -> tuple[int | None, int | None]:
     return model.memory.weights, model.memory.arena
 
 
-def _row(graph: Graph, node: Node, parameters: Mapping[str, int], stored: Mapping[str, int]) -> NodeRow:
+def _row(graph: Graph, node: Node, parameters: Mapping[str, int], stored: Mapping[str, tuple[int, float]]) -> NodeRow:
+    """stored: bytes and share of zeros of each constant."""
     constants = dict.fromkeys(name for name in node.inputs if name in parameters)
+    count = sum(parameters[name] for name in constants)
+    zeros = sum(parameters[name] * stored[name][1] for name in constants)
     return NodeRow(
         node.operator,
         node.name,
         graph.shape(node.output),
-        sum(parameters[name] for name in constants),
+        count,
         graph.macs_of(node),
-        sum(stored[name] for name in constants),
+        sum(stored[name][0] for name in constants),
         str(node.attributes.get("activation", "linear")),
+        zeros / count if count else None,
     )

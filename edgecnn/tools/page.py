@@ -46,13 +46,13 @@ def render(name: str, title: str, data: Mapping[str, Any]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as strict JSON has it: no NaN or infinity (they become null), every name printable."""
+    """The value as strict JSON has it: no NaN or infinity (they become null), every text printable."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, str):
-        return printable(value)
+        return printable(value, keep="\n")
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
