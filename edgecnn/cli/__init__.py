@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from edgecnn.cli import bench, compare, convert, info, inspect, profile, prune, run, tune, verify
+from edgecnn.cli import bench, check, compare, convert, info, inspect, profile, prune, run, tune, verify
 from edgecnn.cli.command import Answer, Command
 from edgecnn.errors import Error, UnsupportedLayerError
 from edgecnn.tools.text import printable
@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     verify.COMMAND,
     compare.COMMAND,
     bench.COMMAND,
+    check.COMMAND,
     profile.COMMAND,
     tune.COMMAND,
     prune.COMMAND,
@@ -106,7 +107,9 @@ def _execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int
     try:
         answer: Answer = arguments.command.run(arguments)
         _write(sys.stdout, json.dumps(_plain(answer.record), indent=1) if arguments.json else answer.text)
-        return 0
+        if answer.complaint:
+            _write(sys.stderr, f"{arguments.prog}: error: {answer.complaint}")
+        return answer.exit_code
     except BrokenPipeError:
         # What is still buffered would be written, and fail again, when the interpreter ends.
         with contextlib.suppress(OSError, ValueError):

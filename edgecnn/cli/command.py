@@ -10,10 +10,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command gives back: for `--json` a record, for people a text."""
+    """What a command gives back.
+
+    Attributes:
+        record, text: for `--json`, and for people.
+        complaint: a line for stderr, where the work was done and something is wrong with what it found.
+        exit_code: then of the command.
+    """
 
     record: dict[str, Any]
     text: str
+    complaint: str = ""
+    exit_code: int = 0
 
 
 @dataclass(frozen=True)
