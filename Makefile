@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := pyproject.toml setup.py $(shell find edgecnn converters -type f \
 	\( -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \
-	-o -path '*/pages/*' \))
+	-o -path '*/pages/*' -o -path '*/completions/*' \))
 
 # Modules of a checkout must not stand in for the installed ones.
 unexport PYTHONPATH PYTHONHOME

@@ -38,6 +38,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn.errors import InputError
     from edgecnn.tools.compare import SUFFIXES, compare, save
     from edgecnn.tools.files import check_free, suffix_of
+    from edgecnn.tools.text import joined
 
     if not arguments.tolerance > 0:
         raise InputError(f"--tolerance {arguments.tolerance}: wanted a number above zero")
@@ -50,8 +51,9 @@ def _run(arguments: argparse.Namespace) -> Answer:
         )
         for path in arguments.save:
             save(result, path)
-    text = "\n".join([str(result), *(f"written: {path}" for path in arguments.save)])
-    return Answer({**result.to_json(), **({"written": arguments.save} if arguments.save else {})}, text)
+    blocks = [*result.blocks(), *(f"written: {path}" for path in arguments.save)]
+    record = {**result.to_json(), **({"written": arguments.save} if arguments.save else {})}
+    return Answer(record, joined(blocks), blocks=blocks)
 
 
 COMMAND = Command(
@@ -60,4 +62,7 @@ COMMAND = Command(
     "edgecnn compare model.h5 model.ecnn --data x.npz\nedgecnn compare before.ecnn after.ecnn --save apart.html",
     _add_arguments,
     _run,
+    "Each node of the second model is held against the layer of the first that gives the same: the largest difference as a part of the\n"
+    "layer's largest value. The first one over the tolerance is where the models part. Beside ONNX and LiteRT files only outputs can\n"
+    "be seen.",
 )

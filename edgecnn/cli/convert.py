@@ -112,4 +112,7 @@ COMMAND = Command(
     "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt",
     _add_arguments,
     _run,
+    "The file is read, never run: no TensorFlow is needed, and nothing in it is executed. What stands between layers is folded into\n"
+    "them, the graph is checked after every pass, and the .ecnn file is written beside its place and renamed. Layers that cannot be\n"
+    "converted are listed all at once.",
 )

@@ -33,6 +33,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn.tools.inspect import inspect
     from edgecnn.tools.onnx import write_onnx
     from edgecnn.tools.page import render
+    from edgecnn.tools.text import joined
 
     written = [path for path in (arguments.html, arguments.onnx) if path is not None]
     for path, suffix, what in ((arguments.html, ".html", "a page"), (arguments.onnx, ".onnx", "an ONNX graph")):
@@ -56,8 +57,8 @@ def _run(arguments: argparse.Namespace) -> Answer:
             write_file(arguments.html, render("inspect", f"{inspection.name}: inspect", data).encode())
         if arguments.onnx is not None:
             write_onnx(graph, arguments.onnx)
-    text = "\n".join([str(inspection), *(f"written: {path}" for path in written)])
-    return Answer({**inspection.to_json(), **({"written": written} if written else {})}, text)
+    blocks = [*inspection.blocks(), *(f"written: {path}" for path in written)]
+    return Answer({**inspection.to_json(), **({"written": written} if written else {})}, joined(blocks), blocks=blocks)
 
 
 COMMAND = Command(
@@ -66,4 +67,6 @@ COMMAND = Command(
     "edgecnn inspect model.ecnn\nedgecnn inspect model.keras --html model.html\nedgecnn inspect model.ecnn --onnx graph.onnx",
     _add_arguments,
     _run,
+    "Of an .ecnn file: every node with its shape, parameters, MACs, bytes and share of zeros, how constants are encoded, the file's\n"
+    "sections, and the memory that computing takes here. A Keras, ONNX or LiteRT file is converted in memory on the way.",
 )

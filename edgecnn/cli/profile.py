@@ -27,7 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn.tools.files import check_free, suffix_of
-    from edgecnn.tools.profile import SUFFIXES, profile_file
+    from edgecnn.tools.profile import SUFFIXES, profile_blocks, profile_file
 
     for path in arguments.save:
         suffix_of(path, SUFFIXES, "a profile")
@@ -37,7 +37,8 @@ def _run(arguments: argparse.Namespace) -> Answer:
         for path in arguments.save:
             profile.save(path)
     text = "\n".join([profile.table(), *(f"written: {path}" for path in arguments.save)])
-    return Answer({**profile.to_json(), "file": arguments.model, "written": arguments.save}, text)
+    blocks = [*profile_blocks(profile), *(f"written: {path}" for path in arguments.save)]
+    return Answer({**profile.to_json(), "file": arguments.model, "written": arguments.save}, text, blocks=blocks)
 
 
 COMMAND = Command(
@@ -46,4 +47,6 @@ COMMAND = Command(
     "edgecnn profile model.ecnn\nedgecnn profile model.ecnn --save profile.html --save profile.trace.json",
     _add_arguments,
     _run,
+    "Times are taken inside the runtime where one step ends and the next begins; the whole call is measured with that off. Efficiency is\n"
+    "how near a step comes to the nearest of two limits, multiply-adds in registers and the cache's bandwidth, both measured here.",
 )

@@ -16,7 +16,7 @@ from edgecnn.runtime.machine import measure_peak
 from edgecnn.runtime.model import Model, load
 from edgecnn.runtime.threads import available
 from edgecnn.tools.condition import condition, judge
-from edgecnn.tools.text import count_text, printable, size_text, table
+from edgecnn.tools.text import Block, Table, count_text, joined, printable, size_text
 
 FEWEST_RUNS = 10
 """Runs that are made however long they take: percentiles of fewer say little."""
@@ -85,6 +85,10 @@ class Benchmark:
         return asdict(self)
 
     def __str__(self) -> str:
+        return joined(self.blocks())
+
+    def blocks(self) -> list[Block]:
+        """What is said of it, for people."""
         header = (
             "threads",
             "p50 ms",
@@ -112,14 +116,13 @@ class Benchmark:
             )
             for t in self.timings
         ]
-        lines = [
+        return [
             f"{printable(self.path)}: batch of {self.batch}, {count_text(self.macs)} MACs an image, {self.instruction_set}",
-            table(header, rows, "r" * len(header)),
+            Table(header, rows, "r" * len(header)),
             f"memory: weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}",
             f"this process at its peak: {size_text(self.peak_memory)}",
             *(f"warning: {warning}" for warning in self.warnings),
         ]
-        return "\n".join(lines)
 
 
 def bench(

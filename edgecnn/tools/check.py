@@ -18,7 +18,7 @@ from edgecnn.runtime.planner import Placed, outline
 from edgecnn.runtime.threads import choose
 from edgecnn.tools.costs import FUNCTIONS, Rates, StepCost, predict, rates_here, seconds_of, sizes_of, total, work_of
 from edgecnn.tools.devices import DEVICES, rates_of
-from edgecnn.tools.text import count_text, printable, size_text, table
+from edgecnn.tools.text import Bar, Block, Table, count_text, joined, printable, size_text
 
 PRUNED = 0.8
 """Share of weights that pruning is assumed to take, in blocks of 16 filters."""
@@ -92,12 +92,17 @@ class Check:
         return asdict(self)
 
     def __str__(self) -> str:
+        return joined(self.blocks())
+
+    def blocks(self) -> list[Block]:
+        """What is said of it, for people."""
         sure = "an estimate" if self.estimate else "calibrated here, now"
         measured = "" if self.measured_ms is None else f"; measured {self.measured_ms:.3g} ms"
         steps = [
             (
                 f"{1e3 * step.seconds:.3g}",
                 f"{100e3 * step.seconds / self.latency_ms:.0f} %",
+                Bar(step.seconds / self.steps[0].seconds, 0.8),
                 step.kind,
                 count_text(step.macs),
                 step.operator,
@@ -109,28 +114,27 @@ class Check:
             (
                 f"{technique.milliseconds:.3g}",
                 f"{100 * technique.milliseconds / self.latency_ms:.0f} %",
+                Bar(technique.milliseconds / self.latency_ms, 0.8),
                 size_text(technique.bytes),
                 technique.name,
                 ", ".join(saving.layer for saving in technique.layers) or "nowhere",
             )
             for technique in self.techniques
         ]
-        return "\n".join(
-            [
-                f"{printable(self.model)} on {self.target}, {self.threads} thread{'s' if self.threads != 1 else ''}",
-                f"latency  {self.latency_ms:.3g} ms predicted ({sure}){measured}",
-                f"memory   {size_text(self.memory)} at the peak",
-                f"file     {size_text(self.file)}",
-                f"network  {count_text(self.macs)} MACs, {count_text(self.parameters)} parameters, {len(self.steps)} steps",
-                "",
-                "the longest steps",
-                table(("ms", "share", "by its", "MACs", "operator", "node"), steps, "rrlrll"),
-                "",
-                "what would help, by the same model (try it: edgecnn prune, edgecnn.training)",
-                table(("saves ms", "share", "and in the file", "technique", "most in"), advice, "rrrll"),
-                *(f"over budget: {sentence}" for sentence in self.over),
-            ]
-        )
+        return [
+            f"{printable(self.model)} on {self.target}, {self.threads} thread{'s' if self.threads != 1 else ''}",
+            f"latency  {self.latency_ms:.3g} ms predicted ({sure}){measured}",
+            f"memory   {size_text(self.memory)} at the peak",
+            f"file     {size_text(self.file)}",
+            f"network  {count_text(self.macs)} MACs, {count_text(self.parameters)} parameters, {len(self.steps)} steps",
+            "",
+            "the longest steps",
+            Table(("ms", "share", "", "by its", "MACs", "operator", "node"), steps, "rrllrll"),
+            "",
+            "what would help, by the same model (try it: edgecnn prune, edgecnn.training)",
+            Table(("saves ms", "share", "", "and in the file", "technique", "most in"), advice, "rrlrll"),
+            *(f"over budget: {sentence}" for sentence in self.over),
+        ]
 
 
 def check(

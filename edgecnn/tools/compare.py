@@ -22,7 +22,7 @@ from edgecnn.runtime.model import Model, load
 from edgecnn.tools.arrays import read_arrays
 from edgecnn.tools.files import suffix_of, write_file
 from edgecnn.tools.page import plain, render
-from edgecnn.tools.text import printable, table
+from edgecnn.tools.text import Block, Table, joined, printable
 from edgecnn.tools.verify import relative_error, sample_inputs
 
 Array = np.ndarray[Any, Any]
@@ -108,12 +108,17 @@ class Comparison:
         return record
 
     def __str__(self) -> str:
+        return joined(self.blocks())
+
+    def blocks(self) -> list[Block]:
+        """What is said of it, for people."""
         rows = [
             (d.name, "x".join(map(str, d.shape)), f"{d.largest:.2e}", f"{d.error:.2e}", f"{100 * d.same_class:.1f} %")
             for d in self.outputs
         ]
         head = ("output", "shape", "largest difference", "of the largest value", "same class")
-        parts = [f"{self.first} beside {self.second}, {self.images} images", table(head, rows, "llrrr")]
+        title = f"{self.first} beside {self.second}, {self.images} images"
+        parts: list[Block] = [title, Table(head, rows, "llrrr")]
         if self.layers:
             lines = [
                 (
@@ -127,8 +132,8 @@ class Comparison:
                 for row in self.layers
             ]
             columns = ("node", "layer", "operator", "shape", "largest error", "root mean square")
-            parts += ["", table(columns, lines, "llllrr"), self._verdict()]
-        return "\n".join(parts)
+            parts += ["", Table(columns, lines, "llllrr"), self._verdict()]
+        return parts
 
     def _verdict(self) -> str:
         parting = self.parting

@@ -316,7 +316,12 @@ def _additions() -> Graph:
 def _convolutions() -> Graph:
     """Steps of some work, which threads share."""
     attributes = {
-        "strides": (1, 1), "padding": "same", "pads": (0, 0, 0, 0), "dilations": (1, 1), "groups": 1,
-        "activation": "linear", "activation_parameters": (),
+        "strides": (1, 1),
+        "padding": "same",
+        "pads": (0, 0, 0, 0),
+        "dilations": (1, 1),
+        "groups": 1,
+        "activation": "linear",
+        "activation_parameters": (),
     }
     return _chain("conv", attributes, (28, 28, 48), np.full((1, 1, 48, 48), 1 / 48, np.float32))

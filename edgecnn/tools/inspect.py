@@ -11,7 +11,7 @@ from typing import Any
 from edgecnn.format import describe
 from edgecnn.graph import Graph, Node
 from edgecnn.runtime.model import Model, TensorSpec, load
-from edgecnn.tools.text import count_text, printable, shape_text, size_text, table
+from edgecnn.tools.text import Block, Table, count_text, joined, printable, shape_text, size_text
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,12 @@ class Inspection:
         return asdict(self)
 
     def __str__(self) -> str:
+        return joined(self.blocks())
+
+    def blocks(self) -> list[Block]:
+        """What is said of it, for people."""
         version = ".".join(map(str, self.version))
-        parts = [
+        parts: list[Block] = [
             f"{printable(self.path)}: {printable(self.name)}, {size_text(self.size)}, format {version}",
             *(f"input   {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.inputs),
             *(f"output  {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.outputs),
@@ -107,7 +111,7 @@ class Inspection:
             f"peak memory on this CPU for one image: {self._memory_text()}",
             "",
             *((self._encoding_table(), "") if self.encodings else ()),
-            table(
+            Table(
                 ("section", "offset", "bytes", "CRC-32"),
                 [(row.name, f"{row.offset:,}", f"{row.length:,}", f"{row.checksum:08x}") for row in self.sections],
                 "lrrl",
@@ -115,7 +119,7 @@ class Inspection:
         ]
         if self.metadata:
             parts += ["", "metadata", *(f"  {printable(key)}: {_value(value)}" for key, value in self.metadata.items())]
-        return "\n".join(parts)
+        return parts
 
     def _memory_text(self) -> str:
         if self.weight_memory is None or self.arena_memory is None:
@@ -123,7 +127,7 @@ class Inspection:
         parts = f"weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}"
         return f"{size_text(self.weight_memory + self.arena_memory)} ({parts})"
 
-    def _node_table(self) -> str:
+    def _node_table(self) -> Table:
         rows = [
             (
                 row.operator,
@@ -138,14 +142,14 @@ class Inspection:
             for row in self.nodes
         ]
         head = ("operator", "name", "output", "parameters", "MACs", "bytes", "zeros", "activation")
-        return table(head, rows, "lllrrrrl")
+        return Table(head, rows, "lllrrrrl")
 
-    def _encoding_table(self) -> str:
+    def _encoding_table(self) -> Table:
         rows = [
             (row.encoding, str(row.constants), f"{row.parameters:,}", f"{row.stored_bytes:,}", f"{row.dense_bytes:,}")
             for row in self.encodings
         ]
-        return table(("encoding", "constants", "parameters", "bytes", "bytes dense"), rows, "lrrrr")
+        return Table(("encoding", "constants", "parameters", "bytes", "bytes dense"), rows, "lrrrr")
 
 
 def _value(value: Any) -> str:

@@ -15,6 +15,7 @@ from edgecnn.tools.arrays import read_arrays
 from edgecnn.tools.files import suffix_of, write_file
 from edgecnn.tools.info import cpu_name
 from edgecnn.tools.page import render
+from edgecnn.tools.text import Bar, Block, Table
 
 SUFFIXES = (".json", ".html", ".png", ".trace.json")
 
@@ -48,6 +49,27 @@ def profile_file(
             f"{path}: the size of input {unknown[0]!r} is unknown; give an image of the size you want with --data"
         )
     return model.profile(x, runs)
+
+
+def profile_blocks(profile: Profile) -> list[Block]:
+    """The profile for a terminal: `Profile.table` with bars, as long as the time and coloured by efficiency."""
+    longest = max((step["median_ms"] for step in profile.steps), default=1.0) or 1.0
+    rows = [
+        (
+            f"{step['median_ms']:.4f}",
+            f"{100 * step['share']:.1f} %",
+            Bar(step["median_ms"] / longest, step["efficiency"]),
+            f"{step['gflops']:.1f}",
+            f"{100 * step['share_of_peak']:.0f} %",
+            f"{step['bandwidth']:.1f}",
+            step["operator"],
+            step["kernel"],
+            step["node"],
+        )
+        for step in profile.steps
+    ]
+    header = ("ms", "share", "efficiency by colour", "GFLOP/s", "of peak", "GB/s", "operator", "kernel", "node")
+    return [Table(header, rows, "rrlrrrlll"), *profile.table().splitlines()[-3:]]
 
 
 def save(profile: Profile, path: str | os.PathLike[str]) -> None:

@@ -69,7 +69,7 @@ def test_the_short_command_s_help_shows_the_short_command(capsys: pytest.Capture
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     page = capsys.readouterr().out
-    assert [name for name in NAMES if f"    {name} " not in page] == []
+    assert [name for name in NAMES if f"\n    {name}" not in page] == []
 
 
 def test_examples_are_understood_by_the_command_they_belong_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +102,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
         ["tune", "model.ecnn", "--threads", "1"],
         ["prune", "model.h5", "--data", "data.npz", "--epochs", "0", "--loss", "sparse_categorical_crossentropy"],
         ["info"],
+        ["completion", "bash"],
     ],
     ids=NAMES,
 )
