@@ -28,6 +28,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn import format as file_format
+    from edgecnn.graph import Graph
     from edgecnn.tools.anatomy import anatomy
     from edgecnn.tools.files import check_free, suffix_of, write_file
     from edgecnn.tools.inspect import inspect
@@ -46,16 +47,17 @@ def _run(arguments: argparse.Namespace) -> Answer:
             from edgecnn.converters import explain
 
             conversion = explain(arguments.model)
-            graph, trace, passes = conversion.graph, conversion.trace, conversion.passes
+            graph: Graph | None = conversion.graph
+            trace, passes = conversion.trace, conversion.passes
             layers = [vars(layer) for layer in conversion.layers]
-            inspection = inspect(file_format.encode(graph), arguments.model)
+            inspection = inspect(file_format.encode(conversion.graph), arguments.model)
         else:
             inspection = inspect(arguments.model)
             graph = file_format.read(arguments.model) if written else None
-        if arguments.html is not None:
+        if graph is not None and arguments.html is not None:
             data = anatomy(graph, inspection, trace, passes, layers)
             write_file(arguments.html, render("inspect", f"{inspection.name}: inspect", data).encode())
-        if arguments.onnx is not None:
+        if graph is not None and arguments.onnx is not None:
             write_onnx(graph, arguments.onnx)
     blocks = [*inspection.blocks(), *(f"written: {path}" for path in written)]
     return Answer({**inspection.to_json(), **({"written": written} if written else {})}, joined(blocks), blocks=blocks)
