@@ -12,7 +12,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := pyproject.toml setup.py $(shell find edgecnn converters -type f \
-	\( -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \))
+	\( -name '*.py' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \
+	-o -path '*/pages/*' -o -path '*/completions/*' \))
 
 # Modules of a checkout must not stand in for the installed ones.
 unexport PYTHONPATH PYTHONHOME
@@ -54,7 +55,7 @@ REMOVE_VENV = if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-arm bench lint types debug clean
+.PHONY: help demo test test-arm bench lint types docs debug clean
 
 help:
 	@echo "make demo    train a small CNN on handwritten digits, convert it, classify with edgecnn, compare"
@@ -63,6 +64,7 @@ help:
 	@echo "make bench   measure against LiteRT, ONNX Runtime and OpenVINO (an hour; BENCH=\"--help\" for less)"
 	@echo "make lint    ruff and cython-lint"
 	@echo "make types   mypy"
+	@echo "make docs    the documentation's site, in build/site"
 	@echo "make debug   run the tests on a build with bounds checks and assertions"
 	@echo "make clean   remove everything that these made"
 
@@ -90,6 +92,11 @@ lint: $(VENV)/.lint
 
 types: $(VENV)/.lint $(VENV)/.project
 	@$(BIN)/mypy
+
+# mkdocs.yml makes warnings errors. What is said of mkdocs' own future is none of the site's.
+docs: $(VENV)/.docs $(VENV)/.project
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
 
 debug: $(VENV)/.created $(VENV)/.test
 	@echo "Building with bounds checks and assertions"
@@ -139,4 +146,9 @@ $(VENV)/.bench: $(VENV)/.created benchmarks/requirements.txt
 $(VENV)/.lint: $(VENV)/.created
 	@echo "Installing ruff, cython-lint and mypy"
 	@$(PIP) install ruff cython-lint mypy
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.created pyproject.toml
+	@echo "Installing mkdocs and its theme"
+	@$(PIP) install $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
 	@touch $@

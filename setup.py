@@ -137,7 +137,7 @@ setup(
     ],
     package_dir={"edgecnn": "edgecnn", "edgecnn.converters": "converters"},
     include_package_data=False,
-    package_data={"edgecnn": ["py.typed", "**/*.pyi"]},
+    package_data={"edgecnn": ["py.typed", "**/*.pyi", "tools/pages/*", "cli/completions/*"]},
     ext_modules=cythonize(
         EXTENSIONS,
         build_dir="build/cython",

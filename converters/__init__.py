@@ -10,8 +10,9 @@ report.py    what became of every layer
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from edgecnn.converters.sources import open_source
 from edgecnn.errors import InputError, VerificationError
 from edgecnn.format.encodings import best
 from edgecnn.graph import Graph
+from edgecnn.graph.rewrite import TraceRow
 from edgecnn.runtime.model import load
 from edgecnn.tools.verify import KEY, TOLERANCE, check, golden_sample
 
-__all__ = ["LayerOutcome", "Report", "convert", "register", "to_graph"]
+__all__ = ["Conversion", "LayerOutcome", "Report", "convert", "explain", "register", "to_graph"]
 
 WEIGHTS = ("float32", "float16")
 HALF_TOLERANCE = 0.02
@@ -140,6 +142,54 @@ def to_graph(model: Any, *, passes: bool = True, input_shapes: Mapping[str, Sequ
     with open_source(model) as description:
         graph = assemble(description, input_shapes)
     return pipeline.run(graph)[0] if passes else graph
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A conversion step by step, without a file.
+
+    Attributes:
+        source: what was converted.
+        before, graph: the graph before the passes, and after.
+        trace: what each pass did.
+        passes: what each pass is for, by its name: text with drawings of before and after.
+        layers: what became of every layer.
+        warnings: what the user should know.
+    """
+
+    source: str
+    before: Graph
+    graph: Graph
+    trace: tuple[TraceRow, ...]
+    passes: Mapping[str, str]
+    layers: tuple[LayerOutcome, ...]
+    warnings: tuple[str, ...]
+
+
+def explain(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Conversion:
+    """Convert a model and keep what happened on the way.
+
+    Args:
+        model, input_shapes: as for `convert`.
+
+    Raises:
+        UnsupportedLayerError, ConversionError, InputError: as `convert`.
+    """
+    with open_source(model) as description:
+        before = assemble(description, input_shapes)
+        graph, trace = pipeline.run(before)
+        purposes = {
+            rewrite.__name__: (sys.modules[rewrite.__module__].__doc__ or "").strip() for rewrite in pipeline.PASSES
+        }
+        return Conversion(
+            description.source,
+            before,
+            graph,
+            trace,
+            purposes,
+            outcomes(description, graph),
+            _warnings(before, graph.metadata),
+        )
 
 
 def _encoded(graph: Graph, weights: str) -> Graph:

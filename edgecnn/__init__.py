@@ -25,7 +25,9 @@ from edgecnn.errors import (
     VerificationError,
     VersionError,
 )
-from edgecnn.runtime.model import Memory, Model, Profile, TensorSpec, load
+from edgecnn.runtime import profiling
+from edgecnn.runtime.model import Memory, Model, TensorSpec, load
+from edgecnn.runtime.profiling import Profile
 from edgecnn.version import __version__
 
 __all__ = [
@@ -60,3 +62,13 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'edgecnn' has no attribute {name!r}")
+
+
+def _save_profile(profile: Profile, path: Any) -> None:
+    # The runtime may not know the tools; what draws pages and pictures is imported when a profile is saved.
+    from edgecnn.tools.profile import save
+
+    save(profile, path)
+
+
+profiling.save_profile = _save_profile

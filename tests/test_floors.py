@@ -28,7 +28,7 @@ FLOORS = {
 PUBLIC = "runtime"
 """What `import edgecnn` loads at once: a room that imports the public names knows this one."""
 
-HEAVY = {"tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "tflite", "sklearn", "matplotlib"}
+HEAVY = {"tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "tflite", "sklearn", "matplotlib", "rich"}
 """Packages that only functions import, so that `import edgecnn` never waits for them."""
 
 CIMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(.+)|c?import[ \t]+(.+))$", re.MULTILINE)

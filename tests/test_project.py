@@ -132,8 +132,9 @@ def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is
     # What builds Keras models, or runs the originals beside ours, needs what runs them.
     others = {
         "zoo": {"keras"},
-        "tools": {"keras", "onnxruntime", "ai_edge_litert"},
+        "tools": {"keras", "matplotlib", "onnxruntime", "ai_edge_litert"},
         "training": {"keras", "matplotlib"},
+        "cli": {"rich"},
     }
     foreign: dict[str, set[str]] = {}
     for folder in ("edgecnn", "converters"):

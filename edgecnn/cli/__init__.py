@@ -13,11 +13,26 @@ import json
 import math
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from edgecnn.cli import bench, compare, convert, info, inspect, prune, run, tune, verify
+from edgecnn.cli import (
+    bench,
+    check,
+    compare,
+    completion,
+    convert,
+    info,
+    inspect,
+    profile,
+    prune,
+    run,
+    terminal,
+    tune,
+    verify,
+)
 from edgecnn.cli.command import Answer, Command
 from edgecnn.errors import Error, UnsupportedLayerError
 from edgecnn.tools.text import printable
@@ -30,9 +45,12 @@ COMMANDS: tuple[Command, ...] = (
     verify.COMMAND,
     compare.COMMAND,
     bench.COMMAND,
+    check.COMMAND,
+    profile.COMMAND,
     tune.COMMAND,
     prune.COMMAND,
     info.COMMAND,
+    completion.COMMAND,
 )
 
 BUG, FILE, INTERRUPTED, READER_GONE = 1, 3, 130, 141
@@ -41,6 +59,15 @@ EXIT_CODES = (
     "exit codes: 0 done, 1 a bug of edgecnn, 2 wrong usage, 3 a file missing, corrupt or unsafe, 4 unsupported layers,\n"
     "5 verification failed, 6 over a budget, 7 an optional package or device is missing"
 )
+
+ENVIRONMENT = """\
+environment:
+  EDGECNN_THREADS  threads of a call (default: what affinity mask and cgroup quota allow)
+  EDGECNN_ISA      a lower instruction set than the CPU's best
+  EDGECNN_CACHE    folder of tuning results (default: the user's cache folder)
+  NO_COLOR         no colours, whatever the terminal"""
+
+MORE = "`edgecnn completion --help` tells how the shell completes all this; `edgecnn info` shows what is used here."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    return _execute(build_parser(), argv)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `edgecnn`, a subparser for each command."""
     parser = argparse.ArgumentParser(
         prog="edgecnn",
         description="Fast CNN inference on edge CPUs, straight from Keras models.",
@@ -64,12 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         single = commands.add_parser(
             command.name,
             help=command.summary,
-            description=command.summary,
+            description=_description(command),
             epilog=_epilog(command.example),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_arguments(single, command)
-    return _execute(parser, argv)
+    return parser
 
 
 def convert_main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +109,7 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     command = convert.COMMAND
     parser = argparse.ArgumentParser(
         prog="edgecnn-convert",
-        description=command.summary,
+        description=_description(command),
         epilog=_epilog(command.example.replace("edgecnn convert", "edgecnn-convert")),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -85,9 +117,13 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     return _execute(parser, argv)
 
 
+def _description(command: Command) -> str:
+    return "\n\n".join(filter(None, (command.summary, textwrap.dedent(command.details).strip())))
+
+
 def _epilog(example: str) -> str:
     lines = "\n".join(f"  {line}" for line in example.splitlines())
-    return f"example:\n{lines}\n\n{EXIT_CODES}"
+    return f"example:\n{lines}\n\n{ENVIRONMENT}\n\n{EXIT_CODES}\n\n{MORE}"
 
 
 def _add_arguments(parser: argparse.ArgumentParser, command: Command) -> None:
@@ -104,8 +140,10 @@ def _execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int
         return end.code if isinstance(end.code, int) else 0
     try:
         answer: Answer = arguments.command.run(arguments)
-        _write(sys.stdout, json.dumps(_plain(answer.record), indent=1) if arguments.json else answer.text)
-        return 0
+        _present(answer, arguments.json)
+        if answer.complaint:
+            _write(sys.stderr, f"{arguments.prog}: error: {answer.complaint}")
+        return answer.exit_code
     except BrokenPipeError:
         # What is still buffered would be written, and fail again, when the interpreter ends.
         with contextlib.suppress(OSError, ValueError):
@@ -116,6 +154,15 @@ def _execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int
         return INTERRUPTED
     except Exception as error:
         return _fail(arguments, error)
+
+
+def _present(answer: Answer, as_json: bool) -> None:
+    """Put an answer on stdout."""
+    target = None if as_json or not answer.blocks else terminal.console(sys.stdout)
+    if target is not None:
+        terminal.show(target, answer.blocks)
+    else:
+        _write(sys.stdout, json.dumps(_plain(answer.record), indent=1) if as_json else answer.text)
 
 
 def _fail(arguments: argparse.Namespace, error: Exception) -> int:

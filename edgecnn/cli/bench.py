@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
 
     with progress(f"measuring {arguments.model}") as tell:
         result = bench(arguments.model, arguments.threads, arguments.batch, arguments.runs, arguments.seconds, tell)
-    return Answer(result.to_json(), str(result))
+    return Answer(result.to_json(), str(result), blocks=result.blocks())
 
 
 COMMAND = Command(
@@ -38,4 +38,6 @@ COMMAND = Command(
     "edgecnn bench model.ecnn --threads 1,2,4",
     _add_arguments,
     _run,
+    "Calls are timed one after the other, after one that is told apart. What speaks against the figures (heat, other load, a clock that\n"
+    "is held back) is told with them.",
 )

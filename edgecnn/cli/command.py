@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from edgecnn.tools.text import Block
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command gives back: for `--json` a record, for people a text."""
+    """What a command gives back.
+
+    Attributes:
+        record, text: for `--json`, and for people.
+        complaint: a line for stderr, where the work was done and something is wrong with what it found.
+        exit_code: then of the command.
+        blocks: the text as lines and tables, for a terminal; empty: as `text`.
+    """
 
     record: dict[str, Any]
     text: str
+    complaint: str = ""
+    exit_code: int = 0
+    blocks: Sequence[Block] = ()
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Command:
         example: command lines, shown by --help.
         add_arguments: adds its arguments; --json and --debug are every command's.
         run: does the work and prints nothing to stdout. Raises edgecnn.Error.
+        details: what --help tells beside the summary: paragraphs.
     """
 
     name: str
@@ -33,3 +46,4 @@ class Command:
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Answer]
+    details: str = ""

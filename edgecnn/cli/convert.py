@@ -27,7 +27,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-shape",
         action="append",
-        type=_input_shape,
+        type=parse_input_shape,
         metavar="[NAME=]SIZE,SIZE,...",
         help="fix the sizes of an input that the model leaves open, without the batch, in the model's own order",
     )
@@ -39,7 +39,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
 
 
-def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """("photo", (224, 224, 3)) from "photo=224,224,3"; the name may be left out."""
     name, _, sizes = text.rpartition("=")
     try:
@@ -72,14 +72,14 @@ def _run(arguments: argparse.Namespace) -> Answer:
             overwrite=arguments.force,
             verify=arguments.verify,
             config=arguments.config,
-            input_shapes=_named_shapes(arguments.input_shape or []),
+            input_shapes=named_shapes(arguments.input_shape or []),
         )
         memory = _peak_memory(output)
     text = f"{report}\npeak memory on this CPU for one image: {size_text(memory)}"
     return Answer({**report.to_json(), "peak_memory": memory}, text)
 
 
-def _named_shapes(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+def named_shapes(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
     """Shapes by name. (A nameless one is for a model of one input: the converter finds its name.)"""
     shapes = dict(given)
     if len(shapes) != len(given):
@@ -112,4 +112,7 @@ COMMAND = Command(
     "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt",
     _add_arguments,
     _run,
+    "The file is read, never run: no TensorFlow is needed, and nothing in it is executed. What stands between layers is folded into\n"
+    "them, the graph is checked after every pass, and the .ecnn file is written beside its place and renamed. Layers that cannot be\n"
+    "converted are listed all at once.",
 )

@@ -19,5 +19,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
 
 
 COMMAND = Command(
-    "info", "Show CPU, build and versions: the block for a bug report.", "edgecnn info", _add_arguments, _run
+    "info",
+    "Show CPU, build and versions: the block for a bug report.",
+    "edgecnn info",
+    _add_arguments,
+    _run,
+    "Paste it into a bug report.",
 )

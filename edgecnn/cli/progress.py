@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from edgecnn.cli import terminal
 from edgecnn.tools.text import printable
 
 PATIENCE = 1.0
@@ -25,13 +27,27 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
     lock = threading.Lock()
     current = text
     shown = ""
+    ended = False
+
+    status: Any = None
 
     def show() -> None:
-        nonlocal shown
+        nonlocal shown, status
         with lock:
-            if shown != current:
-                shown = current
+            if shown == current or ended:
+                return
+            shown = current
+            target = terminal.console(sys.stderr)
+            if target is None:
                 print(f"{printable(current)} ...", file=sys.stderr, flush=True)
+                return
+            from rich.text import Text
+
+            if status is None:
+                status = target.status(Text(printable(current)))
+                status.start()
+            else:
+                status.update(Text(printable(current)))
 
     def tell(now: str) -> None:
         nonlocal current
@@ -46,3 +62,7 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
         yield tell
     finally:
         timer.cancel()
+        with lock:
+            ended = True
+            if status is not None:
+                status.stop()

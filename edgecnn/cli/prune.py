@@ -87,4 +87,5 @@ COMMAND = Command(
     "edgecnn prune model.keras --data data.npz --sparsity 0.8 --pattern block",
     _add_arguments,
     _run,
+    "Needs Keras. The model given stays as it is; docs/pruning.md tells how it is done.",
 )

@@ -77,4 +77,6 @@ COMMAND = Command(
     "edgecnn run model.ecnn images.npy --output answers.npy",
     _add_arguments,
     _run,
+    "The classes of the highest values are shown, with their names if the file has them. A picture is resized to the model's input and\n"
+    "scaled as the model's metadata say.",
 )

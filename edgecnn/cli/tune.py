@@ -30,4 +30,5 @@ COMMAND = Command(
     "edgecnn tune model.ecnn --threads 2",
     _add_arguments,
     _run,
+    "The result is kept in EDGECNN_CACHE, or the user's cache folder, for edgecnn.load(..., tune=True).",
 )

@@ -27,4 +27,6 @@ COMMAND = Command(
     "edgecnn verify model.ecnn",
     _add_arguments,
     _run,
+    "The sample was computed in float64 by the plain meaning of the operators when the file was made (edgecnn convert --verify), with no\n"
+    "kernel of the runtime.",
 )

@@ -61,6 +61,23 @@ class View:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Storage in the arena and when it is in use.
+
+    Attributes:
+        tensors: names of those that share it.
+        offset, size: bytes.
+        first, last: indices of the nodes that write it first and read it last.
+    """
+
+    tensors: tuple[str, ...]
+    offset: int
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """The result.
 
@@ -69,12 +86,14 @@ class Layout:
         copies: (tensor, view) pairs to copy at the end: outputs that could not be computed in place.
         skipped: names of nodes that need no step.
         arena: bytes.
+        placements: what lies in the arena, in the order of first use.
     """
 
     views: Mapping[str, View]
     copies: tuple[tuple[str, View], ...]
     skipped: frozenset[str]
     arena: int
+    placements: tuple[Placement, ...] = ()
 
 
 def as_image(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -126,11 +145,17 @@ class _Layouter:
                 self._slice_concatenation(node)
         for node in self.graph.nodes:
             self._share_in_place(node)
-        arena = self._place()
+        arena, placed = self._place()
         views = {name: self._view(name) for name in self.blocks}
         views |= {name: self._output_view(name, ARENA) for name in self.inner}
         copies = tuple((name, self._output_view(name, buffer)) for name, buffer in self.copies)
-        return Layout(views, copies, frozenset(self.skipped), arena * 4)
+        placements = tuple(sorted((self._placement(block) for block in placed), key=lambda p: (p.first, p.offset)))
+        return Layout(views, copies, frozenset(self.skipped), arena * 4, placements)
+
+    def _placement(self, block: _Block) -> Placement:
+        inside = [name for name in self.slices if self.blocks[self._root(name)[0]] is block]
+        members = tuple(dict.fromkeys(block.members + inside))
+        return Placement(members, 4 * block.offset, 4 * self._block_size(block), block.first, block.last)
 
     def _make_blocks(self) -> None:
         end = len(self.graph.nodes)
@@ -249,8 +274,8 @@ class _Layouter:
             channel += first
         return name, channel
 
-    def _place(self) -> int:
-        """Offsets of all arena blocks; gives the floats needed."""
+    def _place(self) -> tuple[int, list[_Block]]:
+        """Offsets of all arena blocks; gives the floats needed, and the blocks."""
         blocks: list[_Block] = []
         known: set[int] = set()
         for name, block in self.blocks.items():
@@ -261,7 +286,7 @@ class _Layouter:
             elif block.buffer == ARENA and id(block) not in known:
                 known.add(id(block))
                 blocks.append(block)
-        sizes = {id(block): max(self._size(name) for name in block.members) for block in blocks}
+        sizes = {id(block): self._block_size(block) for block in blocks}
         placed: list[_Block] = []
         total = 0
         for block in sorted(blocks, key=lambda b: (-sizes[id(b)], b.first, b.root)):
@@ -278,7 +303,10 @@ class _Layouter:
             block.offset = offset
             placed.append(block)
             total = max(total, offset + sizes[id(block)])
-        return total
+        return total, placed
+
+    def _block_size(self, block: _Block) -> int:
+        return max(self._size(name) for name in block.members)
 
     def _size(self, name: str) -> int:
         size = math.prod(self.shapes[name])

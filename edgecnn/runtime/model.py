@@ -19,7 +19,9 @@ from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
 from edgecnn.runtime import threads as threading_rules
 from edgecnn.runtime.bands import macs_of
+from edgecnn.runtime.machine import measure_machine
 from edgecnn.runtime.planner import PackedWeights, Plan, plan, possible_algorithms
+from edgecnn.runtime.profiling import RECORDED, Profile, placements_of, summarise
 
 MOST_PLANS = 8
 """Plans kept for models that take several sizes; the one unused for longest goes first."""
@@ -54,50 +56,6 @@ class Memory:
     def total(self) -> int:
         """Weights and arena: what computing needs beside Python."""
         return self.weights + self.arena
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Time by step, from `Model.profile`.
-
-    Attributes:
-        steps: for each step a dict: node, operator, kernel, shape, macs, median_ms, low_ms and high_ms (10th and 90th
-            percentile).
-        total_ms: median of the whole call's time.
-        runs, threads: how it was measured.
-    """
-
-    steps: tuple[dict[str, Any], ...]
-    total_ms: float
-    runs: int
-    threads: int
-
-    def table(self) -> str:
-        """A line a step."""
-        lines = [f"{'ms':>9} {'%':>5} {'GFLOP/s':>8}  {'operator':<22} {'kernel':<30} node"]
-        for step in self.steps:
-            rate = 2e-6 * step["macs"] / step["median_ms"] if step["median_ms"] else 0.0
-            share = 100 * step["median_ms"] / self.total_ms if self.total_ms else 0.0
-            lines.append(
-                f"{step['median_ms']:9.4f} {share:5.1f} {rate:8.1f}  {step['operator']:<22} {step['kernel']:<30} "
-                f"{step['node']}"
-            )
-        lines.append(f"{self.total_ms:9.4f} 100.0           all, {self.threads} threads, median of {self.runs} runs")
-        return "\n".join(lines)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the profile as JSON (".json").
-
-        Raises:
-            InputError: another suffix.
-        """
-        from pathlib import Path  # here: it is a sixth of edgecnn's import
-
-        target = Path(path)
-        if target.suffix != ".json":
-            raise InputError(f"{target}: a profile is saved as .json; given {target.suffix or 'no suffix'}")
-        record = {"total_ms": self.total_ms, "runs": self.runs, "threads": self.threads, "steps": list(self.steps)}
-        target.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 class Model:
@@ -265,10 +223,18 @@ class Model:
     def profile(self, x: Any = None, runs: int = 50) -> Profile:
         """Measure the time of each step on one image.
 
+        Every run is made twice, with the steps timed and without: the whole call's time is that of the latter. Peak and
+        bandwidth of the machine are measured once a minute, which takes a fifth of a second.
+
         Args:
             x: what `__call__` takes (its first image is used); None: zeros.
-            runs: how many times; medians are given.
+            runs: how many times, at least 1; medians are given.
+
+        Raises:
+            InputError: the arrays do not fit, a size is not known, or runs is no number above zero.
         """
+        if isinstance(runs, bool) or not hasattr(runs, "__index__") or runs < 1:
+            raise InputError(f"runs={runs!r}: wanted a whole number of at least 1")
         if x is None:
             given = [np.zeros((1, *self._sizes(spec.shape)), np.float32) for spec in self.inputs]
         else:
@@ -278,30 +244,41 @@ class Model:
             raise InputError("profile: wanted at least one image, given none")
         arrays = [np.ascontiguousarray(a[:1]) for a in arrays]
         chosen = self._plan_for(arrays)
-        outputs = self._allocate(chosen, 1)
+        everything = (*arrays, *self._allocate(chosen, 1))
+        threads, executor = self.threads, chosen.executor
         times: list[list[float]] = []
-        wholes: list[float] = []
+        wholes, outside = [], []
         for run in range(runs + 3):
             started = time.perf_counter()
-            measured = chosen.executor.time_steps((*arrays, *outputs), self.threads)
+            measured = executor.time_steps(everything, threads)
+            between = time.perf_counter()
+            executor.run(everything, 1, threads)
+            ended = time.perf_counter()
             if run >= 3:  # the first ones warm the caches
-                wholes.append(time.perf_counter() - started)
                 times.append(measured)
-        steps = []
-        for step, nodes, column in zip(chosen.steps, chosen.step_nodes, np.array(times).T * 1e3, strict=True):
-            steps.append(
-                {
-                    "node": step.name,
-                    "operator": _operators(nodes),
-                    "kernel": step.kernel,
-                    "shape": list(chosen.shapes[nodes[-1].output] if nodes else ()),
-                    "macs": macs_of(nodes, self._graph, chosen.shapes),
-                    "median_ms": float(np.median(column)),
-                    "low_ms": float(np.percentile(column, 10)),
-                    "high_ms": float(np.percentile(column, 90)),
-                }
-            )
-        return Profile(tuple(steps), 1e3 * float(np.median(wholes)), runs, self.threads)
+                outside.append(between - started - sum(measured))
+                wholes.append(ended - between)
+        total = 1e3 * float(np.median(wholes))
+        machine = measure_machine(threads, self.instruction_set)
+        steps = summarise(self._graph, chosen, self._weights, times, machine)
+        for step in steps:
+            step["share"] = step["median_ms"] / total if total else 0.0
+        return Profile(
+            steps,
+            total,
+            int(runs),
+            threads,
+            call_ms=1e3 * float(np.median(outside)),
+            model=self.name,
+            instruction_set=self.instruction_set,
+            peak_gflops=machine.peak_gflops,
+            bandwidth=machine.bandwidth,
+            cache_bandwidth=machine.cache_bandwidth,
+            arena=chosen.layout.arena,
+            placements=placements_of(self._graph, chosen),
+            memory={"file": self._file_size, "weights": self._weights.nbytes, "scratch": executor.scratch_bytes},
+            recorded=tuple(tuple(1e3 * t for t in row) for row in times[-RECORDED:]),
+        )
 
     def summary(self) -> str:
         """A line a step: operator, output shape, kernel and instruction set, MACs, bytes of weights."""

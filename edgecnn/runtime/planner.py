@@ -46,8 +46,15 @@ class PackedWeights:
     @property
     def nbytes(self) -> int:
         """Bytes of all packed arrays."""
-        arrays = [a for value in self.store.values() for a in (value if isinstance(value, tuple) else (value,))]
-        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+        return sum(map(_nbytes, self.store.values()))
+
+    def nbytes_of(self, node: str) -> int:
+        """Bytes of one node's, for all purposes together."""
+        return sum(_nbytes(value) for (name, _), value in self.store.items() if name == node)
+
+
+def _nbytes(packed: Any) -> int:
+    return sum(a.nbytes for a in (packed if isinstance(packed, tuple) else (packed,)) if isinstance(a, np.ndarray))
 
 
 class Packing:
@@ -241,6 +248,42 @@ def plan(
         max(view.pixel for view in places.views.values()),
     )
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a plan would do, with nothing packed: enough to estimate its costs.
+
+    Attributes:
+        shapes: of every tensor, without the batch.
+        layout: where tensors lie.
+        steps: the nodes of each step, placed; several of a chain.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    layout: Layout
+    steps: tuple[tuple[Placed, ...], ...]
+
+
+def outline(graph: Graph, inputs: Mapping[str, tuple[int, ...]], instruction_set: InstructionSet) -> Outline:
+    """The steps that `plan` would prepare; copies to outputs are left out."""
+    shapes = infer_shapes(graph, inputs)
+    chains = find_chains(graph, shapes)
+    chain_of = {node.name: chain for chain in chains for node in chain}
+    places, compared = layout(graph, shapes, chains), _compared(graph)
+    steps = []
+    for node in graph.nodes:
+        chain = chain_of.get(node.name, (node,))
+        if node.name not in places.skipped and node is chain[-1]:
+            algorithm = ROWS if len(chain) > 1 else ""
+            packing = Packing(PackedWeights())
+            steps.append(
+                tuple(
+                    _place(graph, link, shapes, places, instruction_set, packing, algorithm, link.name in compared)
+                    for link in chain
+                )
+            )
+    return Outline(shapes, places, tuple(steps))
 
 
 _BEHIND_THE_LAST = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import InputError
-from edgecnn.runtime import cpu
+from edgecnn.runtime.machine import measure_peak
 from edgecnn.runtime.model import Model, load
 from edgecnn.runtime.threads import available
 from edgecnn.tools.condition import condition, judge
-from edgecnn.tools.text import count_text, printable, size_text, table
+from edgecnn.tools.text import Block, Table, count_text, joined, printable, size_text
 
 FEWEST_RUNS = 10
 """Runs that are made however long they take: percentiles of fewer say little."""
@@ -92,6 +91,10 @@ class Benchmark:
         return asdict(self)
 
     def __str__(self) -> str:
+        return joined(self.blocks())
+
+    def blocks(self) -> list[Block]:
+        """What is said of it, for people."""
         header = (
             "threads",
             "p50 ms",
@@ -119,15 +122,14 @@ class Benchmark:
             )
             for t in self.timings
         ]
-        lines = [
+        return [
             f"{printable(self.path)}: batch of {self.batch}, {count_text(self.macs)} MACs an image, {self.instruction_set}",
-            table(header, rows, "r" * len(header)),
+            Table(header, rows, "r" * len(header)),
             f"memory: weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}",
             f"this process at its peak: {size_text(self.peak_memory)}",
             *self._condition(),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
-        return "\n".join(lines)
 
     def _condition(self) -> list[str]:
         """The lines about clock and heat, of what is known."""
@@ -251,23 +253,6 @@ def _unsteady(times: Sequence[float]) -> list[str]:
         if drift > DRIFT:
             warnings.append(f"got {100 * (drift - 1):.0f} % slower while it was measured: throttled, or other load")
     return warnings
-
-
-def measure_peak(threads: int, instruction_set: str, seconds: float = 0.1) -> float:
-    """GFLOP/s of so many threads that do nothing but multiply-adds in registers."""
-    chosen = cpu.choose(instruction_set)
-    rates = [0.0] * threads
-
-    def measure(index: int) -> None:
-        rates[index] = cpu.measure_peak(seconds, chosen)
-
-    # Each on a Python thread: measuring releases the GIL.
-    workers = [threading.Thread(target=measure, args=(index,)) for index in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(rates)
 
 
 def _peak_memory() -> int | None:

@@ -81,7 +81,7 @@ def info() -> Info:
         python=f"{platform.python_version()} ({platform.python_implementation()})",
         system=platform.platform(),
         machine=platform.machine(),
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=threads.available(),
         threads=_threads(),
         openmp=False,
@@ -114,7 +114,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """The CPU's name as the kernel or the board's device tree gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()

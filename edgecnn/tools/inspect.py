@@ -11,12 +11,13 @@ from typing import Any
 from edgecnn.format import describe
 from edgecnn.graph import Graph, Node
 from edgecnn.runtime.model import Model, TensorSpec, load
-from edgecnn.tools.text import count_text, printable, shape_text, size_text, table
+from edgecnn.tools.text import Block, Table, count_text, joined, printable, shape_text, size_text
 
 
 @dataclass(frozen=True)
 class NodeRow:
-    """One node. `parameters` and `stored_bytes` count the constants it reads, shared ones at each of their readers."""
+    """One node. `parameters` and `stored_bytes` count the constants it reads, shared ones at each of their readers; `sparsity`
+    is the share of these parameters that is zero, None where there are none."""
 
     operator: str
     name: str
@@ -25,6 +26,7 @@ class NodeRow:
     macs: int | None
     stored_bytes: int
     activation: str
+    sparsity: float | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class EncodingRow:
     parameters: int
     stored_bytes: int
     dense_bytes: int
+
+
+@dataclass(frozen=True)
+class ConstantRow:
+    """One constant, as the file stores it."""
+
+    name: str
+    shape: tuple[int, ...]
+    encoding: str
+    stored_bytes: int
+    sparsity: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ class Inspection:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     nodes: tuple[NodeRow, ...]
+    constants: tuple[ConstantRow, ...]
     encodings: tuple[EncodingRow, ...]
     sections: tuple[SectionRow, ...]
     parameters: int
@@ -80,8 +94,12 @@ class Inspection:
         return asdict(self)
 
     def __str__(self) -> str:
+        return joined(self.blocks())
+
+    def blocks(self) -> list[Block]:
+        """What is said of it, for people."""
         version = ".".join(map(str, self.version))
-        parts = [
+        parts: list[Block] = [
             f"{printable(self.path)}: {printable(self.name)}, {size_text(self.size)}, format {version}",
             *(f"input   {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.inputs),
             *(f"output  {printable(spec.name)}: {spec.dtype} {shape_text(spec.shape)}" for spec in self.outputs),
@@ -93,7 +111,7 @@ class Inspection:
             f"peak memory on this CPU for one image: {self._memory_text()}",
             "",
             *((self._encoding_table(), "") if self.encodings else ()),
-            table(
+            Table(
                 ("section", "offset", "bytes", "CRC-32"),
                 [(row.name, f"{row.offset:,}", f"{row.length:,}", f"{row.checksum:08x}") for row in self.sections],
                 "lrrl",
@@ -101,7 +119,7 @@ class Inspection:
         ]
         if self.metadata:
             parts += ["", "metadata", *(f"  {printable(key)}: {_value(value)}" for key, value in self.metadata.items())]
-        return "\n".join(parts)
+        return parts
 
     def _memory_text(self) -> str:
         if self.weight_memory is None or self.arena_memory is None:
@@ -109,7 +127,7 @@ class Inspection:
         parts = f"weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}"
         return f"{size_text(self.weight_memory + self.arena_memory)} ({parts})"
 
-    def _node_table(self) -> str:
+    def _node_table(self) -> Table:
         rows = [
             (
                 row.operator,
@@ -118,18 +136,20 @@ class Inspection:
                 f"{row.parameters:,}",
                 count_text(row.macs),
                 f"{row.stored_bytes:,}",
+                "" if row.sparsity is None else f"{100 * row.sparsity:.1f} %",
                 "" if row.activation == "linear" else row.activation,
             )
             for row in self.nodes
         ]
-        return table(("operator", "name", "output", "parameters", "MACs", "bytes", "activation"), rows, "lllrrrl")
+        head = ("operator", "name", "output", "parameters", "MACs", "bytes", "zeros", "activation")
+        return Table(head, rows, "lllrrrrl")
 
-    def _encoding_table(self) -> str:
+    def _encoding_table(self) -> Table:
         rows = [
             (row.encoding, str(row.constants), f"{row.parameters:,}", f"{row.stored_bytes:,}", f"{row.dense_bytes:,}")
             for row in self.encodings
         ]
-        return table(("encoding", "constants", "parameters", "bytes", "bytes dense"), rows, "lrrrr")
+        return Table(("encoding", "constants", "parameters", "bytes", "bytes dense"), rows, "lrrrr")
 
 
 def _value(value: Any) -> str:
@@ -138,14 +158,18 @@ def _value(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Inspection:
     """Read a file and say what it holds.
+
+    Args:
+        source: an .ecnn file, or its bytes.
+        name: what to call it; None: the path.
 
     Raises:
         ModelFileError: the file cannot be read.
     """
-    info = describe(path)
-    model = load(path)
+    info = describe(source)
+    model = load(source)
     graph = model.graph
     stored = {constant.name: constant for constant in info.constants}
     parameters = {name: int(constant.array.size) for name, constant in graph.constants.items()}
@@ -155,15 +179,19 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     total = sum(parameters.values())
     weight_memory, arena_memory = _memory(model)
     return Inspection(
-        path=os.fspath(path),
+        path=name or ("bytes" if isinstance(source, bytes) else os.fspath(source)),
         name=graph.name,
         version=info.version,
         size=info.size,
         inputs=model.inputs,
         outputs=model.outputs,
         nodes=tuple(
-            _row(graph, node, parameters, {name: entry.stored_bytes for name, entry in stored.items()})
+            _row(graph, node, parameters, {name: (e.stored_bytes, e.sparsity) for name, e in stored.items()})
             for node in graph.nodes
+        ),
+        constants=tuple(
+            ConstantRow(e.name, graph.constants[e.name].shape, e.encoding, e.stored_bytes, e.sparsity)
+            for e in info.constants
         ),
         encodings=tuple(
             EncodingRow(
@@ -191,14 +219,18 @@ def _memory(model: Model) -> tuple[int | None, int | None]:
     return model.memory.weights, model.memory.arena
 
 
-def _row(graph: Graph, node: Node, parameters: Mapping[str, int], stored: Mapping[str, int]) -> NodeRow:
+def _row(graph: Graph, node: Node, parameters: Mapping[str, int], stored: Mapping[str, tuple[int, float]]) -> NodeRow:
+    """stored: bytes and share of zeros of each constant."""
     constants = dict.fromkeys(name for name in node.inputs if name in parameters)
+    count = sum(parameters[name] for name in constants)
+    zeros = sum(parameters[name] * stored[name][1] for name in constants)
     return NodeRow(
         node.operator,
         node.name,
         graph.shape(node.output),
-        sum(parameters[name] for name in constants),
+        count,
         graph.macs_of(node),
-        sum(stored[name] for name in constants),
+        sum(stored[name][0] for name in constants),
         str(node.attributes.get("activation", "linear")),
+        zeros / count if count else None,
     )

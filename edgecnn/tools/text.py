@@ -3,6 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+BAR = 10
+"""Characters of a full bar."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share as a bar in a table's cell.
+
+    Attributes:
+        share: of the full length, 0 to 1.
+        quality: 0 (bad) to 1 (good), for its colour.
+    """
+
+    share: float
+    quality: float
+
+    def __str__(self) -> str:
+        eighths = round(8 * BAR * min(1.0, max(0.0, self.share)))
+        last: str = " ▏▎▍▌▋▊▉"[eighths % 8]
+        return "█" * (eighths // 8) + last.strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns with a header; `right` as for `table`. Bars are for terminals: plain text leaves their columns out."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | Bar]]
+    right: str = ""
+
+    def __str__(self) -> str:
+        drawn = {i for row in self.rows for i, cell in enumerate(row) if isinstance(cell, Bar)}
+        kept = [i for i in range(len(self.header)) if i not in drawn]
+        sides = self.right.ljust(len(self.header), "l")
+        rows = [[str(row[i]) for i in kept] for row in self.rows]
+        return table([self.header[i] for i in kept], rows, "".join(sides[i] for i in kept))
+
+
+Block = str | Table
+
+
+def joined(blocks: Sequence[Block]) -> str:
+    """Lines and tables as plain text."""
+    return "\n".join(map(str, blocks))
 
 
 def printable(text: str, keep: str = "") -> str:

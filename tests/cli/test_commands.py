@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save(replace(golden, metadata={KEY: golden_sample(golden)}), tmp_path, "golden.ecnn")
     np.save(tmp_path / "x.npy", np.full((1, 4, 4, 3), 2.0))
     digits = np.random.default_rng(0).uniform(0, 16, (20, 8, 8, 1)).astype(np.float32)
+    (tmp_path / "taken.json").write_text("{}")
     np.savez(tmp_path / "data.npz", x=digits, y=np.arange(20) % 10)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -68,7 +69,7 @@ def test_the_short_command_s_help_shows_the_short_command(capsys: pytest.Capture
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     page = capsys.readouterr().out
-    assert [name for name in NAMES if f"    {name} " not in page] == []
+    assert [name for name in NAMES if f"\n    {name}" not in page] == []
 
 
 def test_examples_are_understood_by_the_command_they_belong_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,9 +97,12 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
         ["verify", "golden.ecnn"],
         ["compare", "model.ecnn", "golden.ecnn", "--data", "x.npy"],
         ["bench", "model.ecnn", "--runs", "10", "--threads", "1"],
+        ["check", "model.h5", "--target", "pi4"],
+        ["profile", "model.ecnn", "--runs", "3", "--threads", "1"],
         ["tune", "model.ecnn", "--threads", "1"],
         ["prune", "model.h5", "--data", "data.npz", "--epochs", "0", "--loss", "sparse_categorical_crossentropy"],
         ["info"],
+        ["completion", "bash"],
     ],
     ids=NAMES,
 )
@@ -147,6 +151,12 @@ def test_an_error_is_a_json_record_too(folder: Path, capsys: pytest.CaptureFixtu
         ["bench", "model.ecnn", "--threads", "1,,2"],
         ["bench", "model.ecnn", "--batch", "0"],
         ["bench", "model.ecnn", "--seconds", "nan"],
+        ["check", "model.h5", "--target", "pi6"],
+        ["check", "model.h5", "--max-ms", "-1"],
+        ["profile", "model.ecnn", "--runs", "0"],
+        ["profile", "model.ecnn", "--save", "profile.txt"],
+        ["profile", "model.ecnn", "--save", "x.npy"],
+        ["profile", "model.ecnn", "--save", "taken.json"],
         ["convert", "."],
         ["convert", "model.h5", "-o", "model.h5", "--force"],
         ["convert", "model.h5", "-o", "new.ecnn", "--weights", "int4"],
@@ -182,7 +192,8 @@ def test_int8_is_refused_with_a_sentence_that_says_what_to_do(folder: Path, caps
         ["convert", "model.h5", "-o", "new.ecnn", "--labels", "x.npy"],
         ["convert", "model.h5", "-o", "new.ecnn", "--labels", "empty.txt"],
         ["inspect", "nothing.ecnn"],
-        ["inspect", "model.h5"],
+        ["inspect", "x.npy"],
+        ["inspect", "cut.h5"],
         ["inspect", "."],
         ["run", "cut.ecnn", "x.npy"],
         ["run", "model.ecnn", "nothing.npy"],
@@ -190,6 +201,10 @@ def test_int8_is_refused_with_a_sentence_that_says_what_to_do(folder: Path, caps
         ["run", "model.ecnn", "model.h5"],
         ["run", "model.ecnn", "x.npy", "--output", "no/such/folder/y.npy"],
         ["bench", "cut.ecnn"],
+        ["check", "nothing.keras"],
+        ["check", "cut.h5"],
+        ["profile", "cut.ecnn"],
+        ["profile", "model.ecnn", "--save", "no/such/folder/p.json"],
         ["prune", "nothing.keras", "--data", "data.npz"],
         ["prune", "cut.h5", "--data", "data.npz"],
         ["prune", "model.h5", "--data", "nothing.npz"],
