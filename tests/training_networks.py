@@ -6,9 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 SIZE = 8
 CLASSES = 4
+
+
+def seeded(test: Any) -> Any:
+    """Marks a test that needs random layers to follow their seeds."""
+    keras = pytest.importorskip("keras")
+    reason = "Keras' PyTorch backend draws dropout from PyTorch's own generator, whatever a layer's seed"
+    return pytest.mark.skipif(keras.backend.backend() == "torch", reason=reason)(test)
 
 
 def values(variable: Any) -> Any:

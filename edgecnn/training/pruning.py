@@ -267,7 +267,8 @@ class Pruner:
         """Zero what the masks hold. Positive zeros, also of what has become infinite."""
         ops = import_keras().ops
         for variable, mask in self._held:
-            variable.assign(ops.where(mask, variable, ops.zeros_like(variable)))
+            value = ops.convert_to_tensor(variable)  # not all of JAX' functions take a variable
+            variable.assign(ops.where(mask, value, ops.zeros_like(value)))
 
     def masks(self) -> dict[str, Array]:
         """By the path of their variables, True where a value stays."""

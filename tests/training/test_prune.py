@@ -11,7 +11,7 @@ import pytest
 from edgecnn.errors import InputError
 from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, refresh_statistics
 from edgecnn.training.keras_models import batches, seed_random_layers
-from training_networks import NETWORKS, SIZE, compiled, images, values
+from training_networks import NETWORKS, SIZE, compiled, images, seeded, values
 
 keras = pytest.importorskip("keras")
 
@@ -102,6 +102,7 @@ def test_other_weights_go_on_learning() -> None:
     assert (after[mask] != before[mask]).mean() > 0.9
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch's trainer takes one step at a time")
 def test_several_steps_in_one_execution_end_at_the_whole_sparsity() -> None:
     model = plain()
     model.compile("adam", "sparse_categorical_crossentropy", steps_per_execution=4)
@@ -134,6 +135,7 @@ def weights_of(model: Any) -> list[bytes]:
     return [values(variable).tobytes() for variable in model.weights]
 
 
+@seeded
 @pytest.mark.parametrize("pattern", ["weight", "block:8", "channel"])
 def test_interrupted_and_resumed_pruning_ends_with_the_same_bits(
     pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -164,6 +166,7 @@ def _both(first: Any, second: Any) -> Any:
     return keras.callbacks.CallbackList([first, second])
 
 
+@seeded
 def test_another_seed_ends_elsewhere_and_the_same_one_does_not() -> None:
     data = images(40)
     found = [
@@ -252,6 +255,7 @@ def test_refreshed_statistics_are_averages_over_the_batches() -> None:
     assert (values(layer.moving_variance) > 0.5 * parts.var(axis=1).min(axis=0)).all()
 
 
+@seeded
 def test_random_layers_are_seeded_alike() -> None:
     models = [plain(), plain()]
     for model in models:

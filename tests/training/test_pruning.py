@@ -12,7 +12,7 @@ import edgecnn
 from edgecnn.converters import to_graph
 from edgecnn.errors import DataFileError, InputError
 from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune
-from training_networks import NETWORKS, SIZE, images, values
+from training_networks import NETWORKS, SIZE, images, seeded, values
 
 keras = pytest.importorskip("keras")
 
@@ -78,6 +78,7 @@ def test_what_interrupts_pruning_changes_nothing(tmp_path: Path) -> None:
     assert all((a == b).all() for a, b in zip(whole, resumed, strict=True))
 
 
+@seeded
 def test_the_same_seed_prunes_to_the_same_bits() -> None:
     x, y = images(24)
     first, second = (
