@@ -54,8 +54,8 @@ ROWS = "rows"
 
 LEAST_ZEROS = 0.2
 """Share of the weights from which on leaving them out is considered."""
-SAMPLE = 4096
-"""Weights, about, that tell whether it is worth counting."""
+SAMPLE_PIECES, SAMPLE_PIECE = 16, 256
+"""Weights that tell whether it is worth counting: so many places, so many neighbours at each."""
 CAUTION = 1.1
 """What zeros must save beyond the estimate: nobody shall pay for having pruned. Estimates are within 9 % in the root mean square of
 600 measurements, on layers of ResNet50 and MobileNet of 5 to 70 % of their weights."""
@@ -170,10 +170,11 @@ def sparse_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
 
 def _present(weights: np.ndarray) -> np.ndarray | None:
     """bool (K, filters), where weights are not zero; None if too few are zero to be worth it."""
-    # What is dense shall not be read for nothing: a sample tells. An odd step meets every filter, and so every place of a
-    # pattern, where their number is a power of two.
-    sample = weights.reshape(-1)[:: weights.size // SAMPLE | 1]
-    if np.count_nonzero(sample) > (1 - LEAST_ZEROS / 2) * sample.size:
+    # What is dense shall not be read for nothing, nor the pages of the file that hold it: a sample tells.
+    flat = weights.reshape(-1)
+    firsts = [flat.size * i // SAMPLE_PIECES for i in range(SAMPLE_PIECES)]
+    sample = sum(int(np.count_nonzero(flat[first : first + SAMPLE_PIECE])) for first in firsts)
+    if sample > (1 - LEAST_ZEROS / 2) * sum(min(SAMPLE_PIECE, flat.size - first) for first in firsts):
         return None
     present = weights.reshape(-1, weights.shape[-1]) != 0
     return present if np.count_nonzero(present) <= (1 - LEAST_ZEROS) * present.size else None
