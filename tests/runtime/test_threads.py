@@ -83,6 +83,7 @@ resource.setrlimit(resource.RLIMIT_AS, (size + (20 << 20), resource.RLIM_INFINIT
 with warnings.catch_warnings(record=True) as told:
     warnings.simplefilter("always")
     model(x)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 print(len(told), edgecnn.info().threads_refused)
 """
 
