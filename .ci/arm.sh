@@ -192,11 +192,12 @@ emulate() {
 }
 # check LABEL INTERPRETER EXPECTED PERCENT TEST...: runs the tests; a crash (132: illegal instruction) fails like any other failure
 check() {
-    local label=$1 interpreter=$2 expected=$3 percent=$4 status=0 begun=$SECONDS
+    local label=$1 interpreter=$2 expected=$3 percent=$4 status=0 begun=$SECONDS emulated=("EDGECNN_PYTHON=$2")
     shift 4
+    case $label in native | python-*) emulated=() ;; esac
     (
         cd "$work/checkout"
-        env "EXPECT_ISA=$expected" "EDGECNN_EXAMPLES=$percent" "EDGECNN_PYTHON=$interpreter" "EDGECNN_CPU=$label" "EDGECNN_ANSWERS=$work/answers" \
+        env "EXPECT_ISA=$expected" "EDGECNN_EXAMPLES=$percent" "${emulated[@]}" "EDGECNN_CPU=$label" "EDGECNN_ANSWERS=$work/answers" \
             "$interpreter" -P -m pytest -q -p no:cacheprovider "$@"
     ) > "$work/log-$label" 2>&1 || status=$?
     if [ $status != 0 ]; then
