@@ -53,7 +53,7 @@ COEFFICIENTS: Mapping[str, float] = {
     "near": 1.4,
     "far": 2.0,
     "weights": 1.1,
-    "stored": 1.0,
+    "stored": 1.4,
 }
 """Of each kind of work, beside the machine's own figures: the least squares fit to the steps of eighteen networks on one thread of
 Zen 4 with AVX-512. Without each network in turn the others predict it within 17 % (SmallCNN, of 55 us, within 60 %). No network has
