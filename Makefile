@@ -60,7 +60,7 @@ REMOVE_VENV = if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
 help:
 	@echo "make demo    train a small CNN on handwritten digits, convert it, classify with edgecnn, compare"
 	@echo "make test    run the tests"
-	@echo "make test-arm  build the wheels for ARM and x86-64 and test them on emulated CPUs (Debian; 5 minutes)"
+	@echo "make test-arm  build the wheels for ARM and x86-64 and test them on emulated CPUs (Debian; 10 minutes)"
 	@echo "make bench   measure against LiteRT, ONNX Runtime and OpenVINO (an hour; BENCH=\"--help\" for less)"
 	@echo "make lint    ruff and cython-lint"
 	@echo "make types   mypy"

@@ -60,6 +60,10 @@ Zen 4 with AVX-512. Without each network in turn the others predict it within 17
 matrix products of tensors; their coefficient is a guess, and zeros are counted by what kernels/algorithms.py was fitted to."""
 
 
+LEAST_MS = 1e-5
+"""Of a step, however fast: some thirty cycles."""
+
+
 @dataclass(frozen=True)
 class Rates:
     """What a machine can.
@@ -277,7 +281,9 @@ def rates_here(threads: int, instruction_set: str | None = None) -> Rates:
 def _probe(graph: Graph, threads: int, instruction_set: str) -> tuple[float, float]:
     """Seconds of a step, and of a call beside its steps."""
     found = Model(graph, threads=threads, isa=instruction_set).profile(runs=60)
-    return 1e-3 * (found.total_ms - found.call_ms) / len(found.steps), 1e-3 * found.call_ms
+    # Differences of measured times: on a busy machine they may come out below zero.
+    step = (found.total_ms - found.call_ms) / len(found.steps)
+    return 1e-3 * max(step, LEAST_MS), 1e-3 * max(found.call_ms, 0.0)
 
 
 def _python_call(instruction_set: str) -> float:
