@@ -204,11 +204,11 @@ def turns(calls: Sequence[Callable[[], Any]]) -> list[float]:
     for _ in range(ROUNDS):
         for call, found in zip(calls, samples, strict=True):
             call()
-            started, count = time.perf_counter(), 0
-            while time.perf_counter() - started < ROUND_SECONDS:
+            started, count, seconds = time.perf_counter(), 0, 0.0
+            while not count or seconds < ROUND_SECONDS:
                 call()
-                count += 1
-            found.append(1e3 * (time.perf_counter() - started) / count)
+                count, seconds = count + 1, time.perf_counter() - started
+            found.append(1e3 * seconds / count)
     return [statistics.median(found) for found in samples]
 
 

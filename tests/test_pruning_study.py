@@ -50,6 +50,7 @@ def test_tables_hold_means_over_the_seeds_and_no_figure_where_one_lacks(study: A
     assert "| - | 0.5000 | - | 2 |" in study.tables([point(study, 0, 0.9, 1.0), point(study, 1, 0.9)])
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_what_has_been_trained_is_not_trained_again(study: Any, tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
     x, y = np.zeros((4, 28, 28, 1), np.float32), np.zeros(4, np.int64)
@@ -71,6 +72,7 @@ def test_what_has_been_trained_is_not_trained_again(study: Any, tmp_path: Path) 
     assert (kept.key, kept.parameters, kept.ms) == (key, 7850, None)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_all_networks_of_a_kind_are_measured_together(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

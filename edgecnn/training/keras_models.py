@@ -42,10 +42,10 @@ def import_keras() -> Any:
 
 
 def to_array(value: Any) -> Array:
-    """A variable or tensor of Keras as an array."""
+    """A variable or tensor of Keras as an array of its own."""
     ops = import_keras().ops
     # By way of a tensor: NumPy 2 warns of what Keras' variables do.
-    return np.asarray(ops.convert_to_numpy(ops.convert_to_tensor(value)))
+    return np.array(ops.convert_to_numpy(ops.convert_to_tensor(value)))
 
 
 def check_model(model: Any) -> Any:
@@ -184,7 +184,8 @@ class Copier:
 def copy_state(source: Any, target: Any) -> None:
     """All variables of a layer or model, seeds of random layers included."""
     for old, new in zip(source.variables, target.variables, strict=True):
-        new.assign(old)
+        # Not the tensor itself: JAX' trainer destroys those that it is given, and the source would be lost with the copy.
+        new.assign(to_array(old))
 
 
 def compile_like(new: Any, old: Any) -> None:

@@ -101,7 +101,7 @@ def separable(model: Any, layers: Sequence[str] | None = None) -> Any:
             new.depthwise_kernel.assign(depthwise)
             new.pointwise_kernel.assign(pointwise)
             if layer.use_bias:
-                new.bias.assign(layer.bias)
+                new.bias.assign(to_array(layer.bias))
 
         return new, fill
 
@@ -188,7 +188,7 @@ def batch_normalization(model: Any, data: Any = None, layers: Sequence[str] | No
 
         def fill() -> None:
             for old, new in zip(layer.variables, twin.variables, strict=True):
-                new.assign(old)
+                new.assign(to_array(old))
             # A fresh layer divides by the root of 1 + epsilon; this undoes it.
             between.gamma.assign(np.full(between.gamma.shape, np.sqrt(1 + between.epsilon)))
 
@@ -253,7 +253,7 @@ def activation(model: Any, name: str, layers: Sequence[str] | None = None) -> An
 
         def fill() -> None:
             for old, new in zip(layer.variables, twin.variables, strict=True):
-                new.assign(old)
+                new.assign(to_array(old))
 
         return twin, fill
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgecnn.format.mapping import forget
 from edgecnn.graph.operators import ints, number
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
 from edgecnn.runtime.kernels.dense import masks_fit, prepare_masked_vector, prepare_vector
@@ -113,7 +114,7 @@ def vector_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     """Of one vector times a matrix: what counts is what must be read. weights: (K, columns)."""
     lanes = int(placed.instruction_set.lanes)
     found = [Algorithm("direct", float(weights.size * lanes), partial(prepare_vector, weights=weights))]
-    present = _present(weights)
+    present = _present(weights, give_back=True)
     if present is None:
         return found
     if masks_fit(placed.instruction_set):
@@ -168,12 +169,20 @@ def sparse_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     return found
 
 
-def _present(weights: np.ndarray) -> np.ndarray | None:
-    """bool (K, filters), where weights are not zero; None if too few are zero to be worth it."""
+def _present(weights: np.ndarray, give_back: bool = False) -> np.ndarray | None:
+    """bool (K, filters), where weights are not zero; None if too few are zero to be worth it.
+
+    Args:
+        give_back: the pages of the file that are looked at: a few values may bring a megabyte of them into memory.
+    """
     # What is dense shall not be read for nothing, nor the pages of the file that hold it: a sample tells.
     flat = weights.reshape(-1)
     firsts = [flat.size * i // SAMPLE_PIECES for i in range(SAMPLE_PIECES)]
-    sample = sum(int(np.count_nonzero(flat[first : first + SAMPLE_PIECE])) for first in firsts)
+    sample = 0
+    for first in firsts:
+        sample += int(np.count_nonzero(flat[first : first + SAMPLE_PIECE]))
+        if give_back:
+            forget(weights)
     if sample > (1 - LEAST_ZEROS / 2) * sum(min(SAMPLE_PIECE, flat.size - first) for first in firsts):
         return None
     present = weights.reshape(-1, weights.shape[-1]) != 0
