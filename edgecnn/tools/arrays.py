@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError
+from edgecnn.tools.files import replacing
 
 Array = np.ndarray[Any, Any]
 
@@ -100,20 +100,11 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array], over
     """
     check_output(path, len(arrays), overwrite)
     target = Path(path)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    try:
-        with open(beside, "xb") as file:
-            if target.suffix.lower() == ".npy":
-                np.save(file, next(iter(arrays.values())))
-            else:
-                _save_archive(file, arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except OSError as error:
-        raise DataFileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(target) as file:
+        if target.suffix.lower() == ".npy":
+            np.save(file, next(iter(arrays.values())))
+        else:
+            _save_archive(file, arrays)
 
 
 def _save_archive(file: Any, arrays: Mapping[str, Array]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from edgecnn.errors import DataFileError, InputError
 
@@ -44,11 +46,22 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         DataFileError: it cannot be written.
     """
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file beside the target to write into; it takes the target's place at the end, and leaves nothing after an error.
+
+    Raises:
+        DataFileError: it cannot be written.
+    """
     target = Path(path)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
     try:
         with open(beside, "xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
