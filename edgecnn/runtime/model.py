@@ -19,6 +19,7 @@ from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
 from edgecnn.runtime import threads as threading_rules
 from edgecnn.runtime.bands import macs_of
+from edgecnn.runtime.executor import clock_seconds
 from edgecnn.runtime.machine import measure_machine
 from edgecnn.runtime.planner import PackedWeights, Plan, plan, possible_algorithms
 from edgecnn.runtime.profiling import RECORDED, Profile, placements_of, summarise
@@ -246,29 +247,27 @@ class Model:
         chosen = self._plan_for(arrays)
         everything = (*arrays, *self._allocate(chosen, 1))
         threads, executor = self.threads, chosen.executor
-        times: list[list[float]] = []
-        wholes, outside = [], []
-        for run in range(runs + 3):
+        times = np.empty((runs, len(chosen.steps) + 1))  # the last column: what lies outside the steps
+        wholes = np.empty(runs)
+        for run in range(-3, runs):  # the first ones warm the caches
+            row = times[max(run, 0)]
+            seconds = row[:-1]
             started = time.perf_counter()
-            measured = executor.time_steps(everything, threads)
+            executor.time_steps(everything, threads, seconds)
             between = time.perf_counter()
             executor.run(everything, 1, threads)
             ended = time.perf_counter()
-            if run >= 3:  # the first ones warm the caches
-                times.append(measured)
-                outside.append(between - started - sum(measured))
-                wholes.append(ended - between)
+            wholes[max(run, 0)] = ended - between
+            row[-1] = between - started - seconds.sum()
+        times[:, :-1] = np.maximum(times[:, :-1] - clock_seconds(), 0)
         total = 1e3 * float(np.median(wholes))
         machine = measure_machine(threads, self.instruction_set)
-        steps = summarise(self._graph, chosen, self._weights, times, machine)
-        for step in steps:
-            step["share"] = step["median_ms"] / total if total else 0.0
+        steps = summarise(self._graph, chosen, self._weights, times, total, machine)
         return Profile(
             steps,
             total,
             int(runs),
             threads,
-            call_ms=1e3 * float(np.median(outside)),
             model=self.name,
             instruction_set=self.instruction_set,
             peak_gflops=machine.peak_gflops,
@@ -277,7 +276,7 @@ class Model:
             arena=chosen.layout.arena,
             placements=placements_of(self._graph, chosen),
             memory={"file": self._file_size, "weights": self._weights.nbytes, "scratch": executor.scratch_bytes},
-            recorded=tuple(tuple(1e3 * t for t in row) for row in times[-RECORDED:]),
+            recorded=tuple(tuple(map(float, 1e3 * row)) for row in times[-RECORDED:]),
         )
 
     def summary(self) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 RECORDED = 8
 """Runs whose every step is kept for a trace."""
 
+CALL = "call"
+"""The operator of the last row of a profile."""
+
 save_profile: Callable[[Profile, str | os.PathLike[str]], None] | None = None
 """What writes profiles. It lives on a higher floor, and the package puts it here (see edgecnn/__init__.py)."""
 
@@ -29,7 +32,8 @@ class Profile:
     """Time by step, from `Model.profile`.
 
     Attributes:
-        steps: for each step a dict:
+        steps: for each step a dict, and one of operator "call" for what lies outside the steps (entering the call, waking
+            the threads, leaving), so that their times sum to that of the call:
             node, operator, kernel, instruction_set, shape (of its output, without the batch);
             macs: multiply-accumulates of the plain sums (Winograd's and Strassen's algorithms do fewer);
             bytes, weight_bytes: what it reads and writes, and the weights among that, as packed for this machine;
@@ -39,21 +43,19 @@ class Profile:
             efficiency: how near it comes to the nearest roof, the peak or the cache's bandwidth, 0 to 1.
         total_ms: median time of the whole call, measured with profiling off.
         runs, threads: how it was measured.
-        call_ms: median of the time outside the steps: entering the call, waking the threads, leaving.
         model, instruction_set: what was measured.
         peak_gflops, bandwidth, cache_bandwidth: what as many threads reach here with multiply-adds in registers alone
             (GFLOP/s), and copying in memory and in the second-level cache (GB/s).
         arena: bytes of the arena.
         placements: what lies in the arena, as dicts: tensors, offset and size (bytes), first and last (indices of steps).
         memory: bytes of file (None if unknown), weights (packed) and scratch (of each thread).
-        recorded: milliseconds of every step in some runs.
+        recorded: milliseconds of each of `steps` in some runs.
     """
 
     steps: tuple[dict[str, Any], ...]
     total_ms: float
     runs: int
     threads: int
-    call_ms: float = 0.0
     model: str = ""
     instruction_set: str = ""
     peak_gflops: float = 0.0
@@ -69,6 +71,11 @@ class Profile:
         """The sum of the steps' medians."""
         return float(sum(step["median_ms"] for step in self.steps))
 
+    @property
+    def call_ms(self) -> float:
+        """The median of what lies outside the network's steps."""
+        return float(sum(step["median_ms"] for step in self.steps if step["operator"] == CALL))
+
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON can hold them."""
         return {**vars(self), "steps_ms": self.steps_ms, "memory": dict(self.memory)}
@@ -83,8 +90,6 @@ class Profile:
             f"{step['operator']:<22} {step['kernel']:<30} {step['node']}"
             for step in self.steps
         ]
-        share = 100 * self.call_ms / self.total_ms if self.total_ms else 0.0
-        lines.append(f"{self.call_ms:9.4f} {share:5.1f} {'':34} outside the steps: entering and leaving the call")
         lines.append(f"{self.total_ms:9.4f} 100.0 {'':34} the whole call, measured with profiling off")
         lines.append(
             f"{self.instruction_set}, {self.threads} thread{'s' if self.threads != 1 else ''}, medians of {self.runs} runs; "
@@ -112,23 +117,19 @@ def summarise(
     graph: Graph,
     plan: Plan,
     weights: PackedWeights,
-    times: Sequence[Sequence[float]],
+    times: np.ndarray[Any, Any],
+    total_ms: float,
     machine: Machine,
 ) -> tuple[dict[str, Any], ...]:
-    """The steps of a `Profile`, shares of the whole left open.
+    """The steps of a `Profile`.
 
     Args:
-        times: seconds of every step, a row a run.
+        times: seconds of every step, and of what lies outside them: a row a run.
     """
-    measured = np.array(times, np.float64).reshape(len(times), len(plan.steps)) * 1e3
     names = {entry.name for entry in cpu.INSTRUCTION_SETS}
-    rows = []
-    for step, nodes, column in zip(plan.steps, plan.step_nodes, measured.T, strict=True):
-        macs = macs_of(nodes, graph, plan.shapes)
+    rows: list[dict[str, Any]] = []
+    for step, nodes in zip(plan.steps, plan.step_nodes, strict=True):
         weight_bytes = _weight_bytes(graph, nodes, weights)
-        moved = weight_bytes + _tensor_bytes(plan, nodes, step.name)
-        median = float(np.median(column))
-        gflops, bandwidth = (2e-6 * macs / median, 1e-6 * moved / median) if median else (0.0, 0.0)
         last = step.kernel.rsplit(" ", 1)[-1]
         rows.append(
             {
@@ -137,20 +138,29 @@ def summarise(
                 "kernel": step.kernel,
                 "instruction_set": last if last in names else "portable",
                 "shape": list(plan.shapes[nodes[-1].output] if nodes else ()),
-                "macs": macs,
-                "bytes": moved,
+                "macs": macs_of(nodes, graph, plan.shapes),
+                "bytes": weight_bytes + _tensor_bytes(plan, nodes, step.name),
                 "weight_bytes": weight_bytes,
-                "median_ms": median,
-                "low_ms": float(np.percentile(column, 10)),
-                "high_ms": float(np.percentile(column, 90)),
-                "share": 0.0,
-                "gflops": gflops,
-                "share_of_peak": gflops / machine.peak_gflops,
-                "bandwidth": bandwidth,
-                "share_of_bandwidth": bandwidth / machine.bandwidth,
-                "efficiency": min(1.0, max(gflops / machine.peak_gflops, bandwidth / machine.cache_bandwidth)),
             }
         )
+    nothing = {"kernel": "", "instruction_set": "", "shape": [], "macs": 0, "bytes": 0, "weight_bytes": 0}
+    rows.append({"node": "entering and leaving", "operator": CALL, **nothing})
+    for row, column in zip(rows, 1e3 * times.T, strict=True):
+        median = float(np.median(column))
+        row |= {
+            "median_ms": median,
+            "low_ms": float(np.percentile(column, 10)),
+            "high_ms": float(np.percentile(column, 90)),
+            "share": median / total_ms if total_ms else 0.0,
+        }
+        gflops, bandwidth = (1e-6 * amount / median if median else 0.0 for amount in (2 * row["macs"], row["bytes"]))
+        row |= {
+            "gflops": gflops,
+            "share_of_peak": gflops / machine.peak_gflops,
+            "bandwidth": bandwidth,
+            "share_of_bandwidth": bandwidth / machine.bandwidth,
+            "efficiency": min(1.0, max(gflops / machine.peak_gflops, bandwidth / machine.cache_bandwidth)),
+        }
     return tuple(rows)
 
 

@@ -28,5 +28,6 @@ cdef extern from "step.h" nogil:
 
     float *ec_at(const ec_context *, const ec_view *) noexcept
     void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) noexcept
+    double ec_now() noexcept
     void ec_walk(const ec_step *, size_t, const ec_context *, int, int, ec_barrier *, double *) noexcept
     void ec_meet(ec_barrier *, int threads) noexcept

@@ -282,7 +282,7 @@ def _probe(graph: Graph, threads: int, instruction_set: str) -> tuple[float, flo
     """Seconds of a step, and of a call beside its steps."""
     found = Model(graph, threads=threads, isa=instruction_set).profile(runs=60)
     # Differences of measured times: on a busy machine they may come out below zero.
-    step = (found.total_ms - found.call_ms) / len(found.steps)
+    step = (found.total_ms - found.call_ms) / (len(found.steps) - 1)
     return 1e-3 * max(step, LEAST_MS), 1e-3 * max(found.call_ms, 0.0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecnn.errors import InputError, MissingPackageError
 from edgecnn.runtime.model import load
-from edgecnn.runtime.profiling import Profile
+from edgecnn.runtime.profiling import CALL, Profile
 from edgecnn.tools.arrays import read_arrays
 from edgecnn.tools.files import suffix_of, write_file
 from edgecnn.tools.info import cpu_name
@@ -69,7 +69,7 @@ def profile_blocks(profile: Profile) -> list[Block]:
         for step in profile.steps
     ]
     header = ("ms", "share", "efficiency by colour", "GFLOP/s", "of peak", "GB/s", "operator", "kernel", "node")
-    return [Table(header, rows, "rrlrrrlll"), *profile.table().splitlines()[-3:]]
+    return [Table(header, rows, "rrlrrrlll"), *profile.table().splitlines()[-2:]]
 
 
 def save(profile: Profile, path: str | os.PathLike[str]) -> None:
@@ -110,7 +110,6 @@ def as_trace(profile: Profile) -> bytes:
             events.append(_event(step["node"], now, 1e3 * milliseconds, {key: step[key] for key in told}))
             events.append({"ph": "C", "pid": 1, "name": "arena", "ts": now, "args": {"bytes": live}})
             now += 1e3 * milliseconds
-        now += 1e3 * profile.call_ms
     record = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"instruction_set": profile.instruction_set}}
     return (json.dumps(record) + "\n").encode()
 
@@ -146,12 +145,15 @@ def _plain(name: str, most: int = 42) -> str:
     return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
 
 
+def _colour(step: dict[str, Any], colours: Any) -> Any:
+    return "#9aa3b0" if step["operator"] == CALL else colours(step["efficiency"])
+
+
 def _draw_bar(axes: Any, profile: Profile, colours: Any) -> None:
     start = 0.0
     for step in profile.steps:
-        axes.barh(0, step["median_ms"], left=start, color=colours(step["efficiency"]), edgecolor="white", linewidth=0.4)
+        axes.barh(0, step["median_ms"], left=start, color=_colour(step, colours), edgecolor="white", linewidth=0.4)
         start += step["median_ms"]
-    axes.barh(0, profile.call_ms, left=start, color="#9aa3b0")
     threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
     axes.set_title(
         f"{_plain(profile.model)}: {profile.total_ms:.3g} ms, {profile.instruction_set}, {threads}",
@@ -159,7 +161,7 @@ def _draw_bar(axes: Any, profile: Profile, colours: Any) -> None:
         fontsize=13,
     )
     axes.set_yticks([])
-    axes.set_xlim(0, max(start + profile.call_ms, 1e-9))
+    axes.set_xlim(0, max(start, 1e-9))
     axes.set_xlabel("ms, step after step; red: little of what this machine can, blue: nearly all")
     axes.spines[["left", "top", "right"]].set_visible(False)
 
@@ -168,7 +170,7 @@ def _draw_longest(axes: Any, profile: Profile, colours: Any) -> None:
     longest = sorted(profile.steps, key=lambda step: -step["median_ms"])[:14][::-1]
     names = [_plain(step["node"], 34) for step in longest]
     places = range(len(longest))
-    axes.barh(places, [step["median_ms"] for step in longest], color=[colours(step["efficiency"]) for step in longest])
+    axes.barh(places, [step["median_ms"] for step in longest], color=[_colour(step, colours) for step in longest])
     axes.set_yticks(places, names, fontsize=8)
     for place, step in zip(places, longest, strict=True):
         axes.text(step["median_ms"], place, f" {100 * step['share']:.1f} %", va="center", fontsize=8, color="#5a6472")

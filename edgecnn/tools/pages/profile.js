@@ -1,9 +1,13 @@
 const steps = DATA.steps.map((step, key) => ({ ...step, key, at: DATA.steps.slice(0, key).reduce((sum, one) => sum + one.median_ms, 0) }));
+const stepCount = Math.max(1, steps.filter((step) => step.operator !== "call").length);
 const macs = steps.reduce((sum, step) => sum + step.macs, 0);
 const moved = steps.reduce((sum, step) => sum + step.bytes, 0);
 const rate = (2e-6 * macs) / DATA.total_ms;
 const bare = (kernel) => kernel.replace(new RegExp(` ${DATA.instruction_set}$`), "");
-const describe = (step) => [
+const colour = (step) => (step.operator === "call" ? "var(--faint)" : ramp(step.efficiency));
+const describe = (step) => step.operator === "call" ? [
+  step.node, `${ms(step.median_ms)}, ${percent(step.share)} of the call: outside the steps, and in waking the threads`,
+] : [
   step.node, `${step.operator} → ${step.shape.join(" × ")}`, `${step.kernel}`,
   `${ms(step.median_ms)} (${ms(step.low_ms)} to ${ms(step.high_ms)}), ${percent(step.share)} of the call`,
   `${digits(step.gflops)} GFLOP/s, ${percent(step.share_of_peak)} of the peak`,
@@ -14,11 +18,10 @@ const describe = (step) => [
 // The network as a bar: width is time, colour is efficiency.
 function timeBar() {
   const bar = h("div", { class: "bar", role: "img", "aria-label": "steps by time" },
-    steps.map((step) => h("div", { ...lights(step.key), style: `flex:${Math.max(step.median_ms, 1e-9)} 1 0;background:${ramp(step.efficiency)}`, tip: () => describe(step) },
-      step.share > 0.045 ? h("span", {}, step.node, h("br"), ms(step.median_ms)) : null)),
-    DATA.call_ms > 0 ? h("div", { style: `flex:${DATA.call_ms} 1 0;background:var(--faint)`, tip: ["outside the steps", `${ms(DATA.call_ms)}: entering the call, waking the threads, leaving`] }) : null);
+    steps.map((step) => h("div", { ...lights(step.key), style: `flex:${Math.max(step.median_ms, 1e-9)} 1 0;background:${colour(step)}`, tip: () => describe(step) },
+      step.share > 0.045 ? h("span", {}, step.node, h("br"), ms(step.median_ms)) : null)));
   return [bar, h("div", { class: "legend" }, "efficiency 0", h("div", { class: "ramp" }), "100 % of what peak and cache allow",
-    h("span", {}, h("i", { style: "background:var(--faint)" }), "outside the steps"))];
+    h("span", {}, h("i", { style: "background:var(--faint)" }), "entering and leaving the call"))];
 }
 
 function roofline(width, height) {
@@ -62,13 +65,13 @@ function roofline(width, height) {
 function arena(width, height) {
   const left = 58, right = width - 8, top = 10, bottom = height - 34;
   const total = Math.max(DATA.arena, 1);
-  const x = (step) => left + ((right - left) * step) / steps.length;
+  const x = (step) => left + ((right - left) * step) / stepCount;
   const y = (value) => bottom - ((bottom - top) * value) / total;
   const names = (tensors) => (tensors.length > 4 ? [...tensors.slice(0, 4), `and ${tensors.length - 4} more`] : tensors);
   return [
     ticks(total, 5).map((value) => [s("line", { class: "axis", x1: left, x2: right, y1: y(value), y2: y(value) }),
       s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, bytes(value))]),
-    ticks(steps.length, Math.max(2, Math.min(10, width / 80))).filter(Number.isInteger).map((value) =>
+    ticks(stepCount, Math.max(2, Math.min(10, width / 80))).filter(Number.isInteger).map((value) =>
       s("text", { x: x(value), y: bottom + 15, "text-anchor": "middle" }, value)),
     s("text", { x: (left + right) / 2, y: height - 3, "text-anchor": "middle" }, "step"),
     DATA.placements.map((place, index) => s("rect", {
@@ -85,7 +88,7 @@ PAGE.append(
   figures(
     figure("one image takes", ...ms(DATA.total_ms).split(" "), `${digits(1000 / DATA.total_ms)} images a second`),
     figure("computes", digits(rate), "GFLOP/s", `${percent(rate / DATA.peak_gflops)} of the ${digits(DATA.peak_gflops)} measured`),
-    figure("multiply-adds", ...count(macs).split(" "), `${steps.length} steps`),
+    figure("multiply-adds", ...count(macs).split(" "), `${stepCount} steps`),
     figure("moves", ...bytes(moved).split(" "), `${digits((1e-6 * moved) / DATA.total_ms)} GB/s; memory ${digits(DATA.bandwidth)}`),
     figure("weights", ...bytes(DATA.memory.weights || 0).split(" "), DATA.memory.file ? `packed; file ${bytes(DATA.memory.file)}` : "packed"),
     figure("arena", ...bytes(DATA.arena).split(" "), `${bytes(DATA.memory.scratch || 0)} scratch a thread`),
@@ -98,7 +101,7 @@ PAGE.append(
   card("Steps", null, table([
     { name: "#", value: (row) => row.key, text: (row) => String(row.key), right: true },
     { name: "step", value: (row) => row.node, text: (row) => row.node, wide: true },
-    { name: "time", value: (row) => row.median_ms, right: true, text: (row) => ms(row.median_ms), cell: (row) => [ms(row.median_ms), meter(row.median_ms / Math.max(...steps.map((one) => one.median_ms)), ramp(row.efficiency))] },
+    { name: "time", value: (row) => row.median_ms, right: true, text: (row) => ms(row.median_ms), cell: (row) => [ms(row.median_ms), meter(row.median_ms / Math.max(...steps.map((one) => one.median_ms)), colour(row))] },
     { name: "share", value: (row) => row.share, text: (row) => percent(row.share), right: true },
     { name: "operator", value: (row) => row.operator, text: (row) => row.operator, wide: true },
     { name: "10–90 %", value: (row) => row.high_ms - row.low_ms, text: (row) => `${ms(row.low_ms)} – ${ms(row.high_ms)}`, right: true },
