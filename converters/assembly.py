@@ -64,9 +64,10 @@ class _Assembler:
         self.nodes: list[Node] = []
         self.items: dict[str, UnsupportedLayer] = {}
         self.calls = 0
+        self.applied: dict[str, int] = {}  # how often a layer has been called already
 
     def assemble(self) -> Graph:
-        found = self._model(self.description, "", "", None)
+        found = self._model(self.description, "", None)
         if self.items:
             order = {path: index for index, (path, _) in enumerate(self.description.walk())}
             items = sorted(self.items.values(), key=lambda item: order[item.path])
@@ -107,12 +108,11 @@ class _Assembler:
             )
         return outputs[reference]
 
-    def _model(self, model: ModelDescription, path: str, scope: str, given: Sequence[Value] | None) -> Outputs:
+    def _model(self, model: ModelDescription, path: str, given: Sequence[Value] | None) -> Outputs:
         """All outputs of a model's layers.
 
         Args:
-            path: of the model, with "/" behind it; names its layers and their weights.
-            scope: the same with the number of its call; names its nodes.
+            path: of the model, with "/" behind it; names its layers, their nodes and their weights.
             given: a tensor for each of its inputs; None for the outermost, whose input layers make them.
         """
         waiting = [(layer, number, call) for layer in model.layers for number, call in enumerate(layer.calls)]
@@ -130,7 +130,7 @@ class _Assembler:
                     continue
                 needed = {TensorReference(r.layer, r.call) for r in call.inputs}
                 if all(r in outputs for r in needed):
-                    values = self._apply(model, layer, number, call, path, scope, outputs)
+                    values = self._apply(model, layer, number, call, path, outputs)
                     outputs.update({TensorReference(layer.path, number, i): x for i, x in enumerate(values)})
                 else:
                     later.append((layer, number, call))
@@ -157,7 +157,6 @@ class _Assembler:
         number: int,
         call: Call,
         path: str,
-        scope: str,
         outputs: Outputs,
     ) -> list[Value]:
         """The outputs of one call of a layer."""
@@ -166,7 +165,7 @@ class _Assembler:
             if layer.class_name == "InputLayer":
                 return [self._add_tensor(layer.path, self._fixed(layer.path, _input_shape(layer)))]
             if layer.model is not None:
-                return self._inner_model(layer, layer.model, number, call, here, scope, outputs)
+                return self._inner_model(layer, layer.model, number, call, here, outputs)
             inputs = [self._output(model, outputs, reference) for reference in call.inputs]
             function = find(layer.class_name)
             if function is None:
@@ -193,7 +192,8 @@ class _Assembler:
             build = Builder()
             result = function(seen, build, tensors)
             own, layers = node_and_layers(layer.path)
-            node = f"{scope}{own}" if number == 0 else f"{scope}{own}:{number}"
+            call_number = self.applied[here] = self.applied.get(here, -1) + 1
+            node = f"{path}{own}" if call_number == 0 else f"{path}{own}:{call_number}"
             results: list[Any] = list(result) if isinstance(result, list | tuple) else [result]
             plain = [result.tensor if isinstance(result, Turned) else result for result in results]
             accepted = self._accept(build.drafts, plain, node, here, tuple(f"{path}{name}" for name in layers))
@@ -238,7 +238,6 @@ class _Assembler:
         number: int,
         call: Call,
         here: str,
-        scope: str,
         outputs: Outputs,
     ) -> list[Value]:
         """The outputs of a model that is called as a layer."""
@@ -252,8 +251,7 @@ class _Assembler:
                 "call it with one tensor for each input",
             )
         given = [outputs[reference] for reference in references]
-        suffix = "" if number == 0 else f":{number}"
-        found = self._model(model, f"{here}/", f"{scope}{layer.path}{suffix}/", given)
+        found = self._model(model, f"{here}/", given)
         names = model.outputs if model.output_structure != "dict" else sorted(model.outputs)
         return [self._output(model, found, reference) for _, reference in names]
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from edgecnn import format as file_format
 from edgecnn.accelerators.keras_layers import local_response_normalization_class
-from edgecnn.errors import GraphError, MissingPackageError, UnsupportedLayer, UnsupportedLayerError
+from edgecnn.errors import MissingPackageError, UnsupportedLayer, UnsupportedLayerError
 from edgecnn.graph import Graph, Node
+from edgecnn.graph.canonical import layer_of
 from edgecnn.graph.interpolation import axis_table
-from edgecnn.graph.names import layer_name, node_and_layers
+from edgecnn.graph.names import layer_name
 from edgecnn.graph.operators import LIMIT, effective_kernel, ints, number, resolve_pads, slice_range, spatial_sizes
 from edgecnn.graph.reference import values_of
 
@@ -99,11 +100,13 @@ class _Names:
     it, the rest to the operator itself. Where there are too few, a name says that it stands for no layer.
     """
 
-    def __init__(self, node: Node, parts: Sequence[str], final: str | None, reserved: frozenset[str], taken: set[str]) -> None:
+    def __init__(
+        self, node: Node, parts: Sequence[str], final: str | None, reserved: frozenset[str], taken: set[str]
+    ) -> None:
         self.node, self.taken = node, taken
         layers = list(node.layers)
         self.merged = len(layers) < len(parts)
-        shares: dict[str, tuple[str, ...]] = {part: () for part in parts}
+        shares: dict[str, tuple[str, ...]] = dict.fromkeys(parts, ())
         if not self.merged:
             if "pad" in shares:
                 shares["pad"] = (layers.pop(0),)
@@ -115,12 +118,12 @@ class _Names:
         for part, share in shares.items():
             own = node.name if part == "main" else share[0] if share else f"{node.name}/{part}"
             name = layer_name(own, share)
-            allowed = name not in taken and (name not in reserved or (part == parts[-1] and name == final))
-            # The node's own name is no other's; what stands behind ">>>" tells the layers all the same.
-            name = name if allowed else layer_name(f"{node.name}/{part}", share)
+            free = name not in taken and (name not in reserved or (part == parts[-1] and name == final))
+            if not free:  # what stands behind ">.." tells the layers all the same
+                name = layer_name(node.name if part == "main" else f"{node.name}/{part}", share, long=True)
             number = 2
-            while name in taken or (name in reserved and name != final):
-                name, number = layer_name(f"{node.name}/{part}_{number}", share), number + 1
+            while name in taken:
+                name, number = layer_name(f"{node.name}/{part}_{number}", share, long=True), number + 1
             taken.add(name)
             self.names[part] = name
 
@@ -144,7 +147,9 @@ class _Rebuilder:
             UnsupportedLayerError: see `to_keras`.
         """
         graph = self.graph
-        inputs = {port.name: self.keras.Input(graph.shape(port.tensor)[1:], name=_safe(port.name)) for port in graph.inputs}
+        inputs = {
+            port.name: self.keras.Input(graph.shape(port.tensor)[1:], name=_safe(port.name)) for port in graph.inputs
+        }
         self.values = {port.tensor: inputs[port.name] for port in graph.inputs}
         self.taken |= {_safe(name) for name in inputs}
         items: list[UnsupportedLayer] = []
@@ -162,7 +167,9 @@ class _Rebuilder:
             raise UnsupportedLayerError(f"{graph.name}: to Keras", items)
         outputs = {port.name: self._output(port.name, self.values[port.tensor]) for port in graph.outputs}
         return self.keras.Model(
-            _structured(graph.input_structure, inputs), _structured(graph.output_structure, outputs), name=_safe(graph.name)
+            _structured(graph.input_structure, inputs),
+            _structured(graph.output_structure, outputs),
+            name=_safe(graph.name),
         )
 
     def _output(self, name: str, value: Any) -> Any:
@@ -217,7 +224,7 @@ class _Rebuilder:
 
     def weighted(self, kind: Any, node: Node, name: str, x: Any, *weights: Array | None, **config: Any) -> Any:
         """`layer`, or the layer itself again where the node is a further call of it."""
-        base = re.sub(r":\d+$", "", node.name)
+        base = layer_of(node.name)
         constants = tuple(other for other in node.inputs if other in self.graph.constants)
         key = (base, kind, constants, repr(sorted(config.items(), key=lambda item: item[0])))
         if node.name != base and key in self.shared:
@@ -286,7 +293,9 @@ class _Rebuilder:
             return x
         pairs = [tuple(pads[i : i + 2]) for i in range(0, len(pads), 2)]
         if value == 0.0:
-            return self.layer(self.of_axes("ZeroPadding", x), names["pad"], x, padding=pairs[0] if len(pairs) == 1 else tuple(pairs))
+            return self.layer(
+                self.of_axes("ZeroPadding", x), names["pad"], x, padding=pairs[0] if len(pairs) == 1 else tuple(pairs)
+            )
         frame = ((0, 0), *pairs, (0, 0))
         return self.operation(names["pad"], self.keras.ops.pad, x, frame, constant_values=value)
 
@@ -302,7 +311,11 @@ class _Rebuilder:
 
 def _safe(name: str) -> str:
     """A public name as Keras takes it: as it is, where that can be."""
-    return name if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\->]*", name) else layer_name(name, (name,))
+    return (
+        name
+        if re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\-]*(>[A-Za-z0-9.][A-Za-z0-9_.\-]*)*", name)
+        else layer_name(name, (name,))
+    )
 
 
 def _maker(value: Any) -> Any:
@@ -359,7 +372,14 @@ def _window(self: _Rebuilder, node: Node) -> dict[str, Any]:
 
 
 def _conv(
-    self: _Rebuilder, node: Node, names: _Names, x: Any, weights: Array, bias: Array | None, residual: Any, activation: str = "linear"
+    self: _Rebuilder,
+    node: Node,
+    names: _Names,
+    x: Any,
+    weights: Array,
+    bias: Array | None,
+    residual: Any,
+    activation: str = "linear",
 ) -> Any:
     y = self.weighted(
         self.of_axes("Conv", x),
@@ -476,7 +496,14 @@ def _recut(self: _Rebuilder, node: Node, spans: Sequence[int], y: Any) -> Any:
 
 
 def _dense(
-    self: _Rebuilder, node: Node, names: _Names, x: Any, weights: Array, bias: Array | None, residual: Any, activation: str = "linear"
+    self: _Rebuilder,
+    node: Node,
+    names: _Names,
+    x: Any,
+    weights: Array,
+    bias: Array | None,
+    residual: Any,
+    activation: str = "linear",
 ) -> Any:
     config = {"units": weights.shape[1], "use_bias": bias is not None, "activation": activation}
     return self.weighted(self.keras.layers.Dense, node, names["main"], x, weights, bias, **config)
@@ -488,7 +515,9 @@ def _batch_normalization(self: _Rebuilder, node: Node, names: _Names, x: Any, *w
     # A scale and a shift that were never statistics must not become some in training.
     learned = bool(mean.any() or (variance != 1).any() or epsilon)
     kind = self.keras.layers.BatchNormalization
-    return self.weighted(kind, node, names["main"], x, *weights, epsilon=epsilon, **({} if learned else {"trainable": False}))
+    return self.weighted(
+        kind, node, names["main"], x, *weights, epsilon=epsilon, **({} if learned else {"trainable": False})
+    )
 
 
 def _layer_normalization(self: _Rebuilder, node: Node, names: _Names, x: Any, gamma: Array, beta: Array) -> Any:
@@ -527,7 +556,9 @@ def _max_pool(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     value = 0.0 if before is not None and _never_negative(self.graph, before) else -math.inf
     pool_size = ints(node.attributes, "pool_size")
     kind = self.of_axes("MaxPooling", x)
-    return self.layer(kind, names["main"], self.padded(node, names, x, value), pool_size=pool_size, **_window(self, node))
+    return self.layer(
+        kind, names["main"], self.padded(node, names, x, value), pool_size=pool_size, **_window(self, node)
+    )
 
 
 def _never_negative(graph: Graph, node: Node) -> bool:
@@ -539,7 +570,14 @@ def _never_negative(graph: Graph, node: Node) -> bool:
     if node.operator in ("max_pool", "average_pool", "concatenate", "reshape", "transpose", "slice"):
         before = [graph.producers.get(name) for name in node.inputs]
         return all(other is not None and _never_negative(graph, other) for other in before)
-    return node.operator == "softmax" or function in ("sigmoid", "hard_sigmoid", "softplus", "exponential", "square", "abs")
+    return node.operator == "softmax" or function in (
+        "sigmoid",
+        "hard_sigmoid",
+        "softplus",
+        "exponential",
+        "square",
+        "abs",
+    )
 
 
 def _average_pool(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
@@ -593,6 +631,10 @@ def _binary(self: _Rebuilder, node: Node, names: _Names, x: Operand, y: Operand)
     if node.operator in _MERGING and not isinstance(x, np.ndarray) and not isinstance(y, np.ndarray):
         return self.layer(getattr(self.keras.layers, _MERGING[node.operator]), name, [x, y])
     if node.operator == "prelu":
+        slopes = y if isinstance(y, np.ndarray) else None
+        if slopes is not None and slopes.ndim == len(x.shape) - 1:
+            shared = [axis for axis, size in enumerate(slopes.shape, 1) if size == 1 != x.shape[axis]]
+            return self.layer(self.keras.layers.PReLU, name, x, slopes, shared_axes=shared or None)
         return self.operation(name, ops.where, ops.greater(x, 0.0), x, ops.multiply(x, y))
     if node.operator in ("equal", "less"):
         return self.operation(name, ops.cast, getattr(ops, node.operator)(x, y), "float32")
@@ -618,7 +660,9 @@ def _transpose(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
 def _slice(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     cut = [slice(None)]
     shape = self.graph.shape(node.inputs[0])
-    for axis, bounds in enumerate(zip(*(ints(node.attributes, n) for n in ("starts", "stops", "steps")), strict=True), 1):
+    for axis, bounds in enumerate(
+        zip(*(ints(node.attributes, n) for n in ("starts", "stops", "steps")), strict=True), 1
+    ):
         start, stop, step = bounds
         size = shape[axis]
         if step < 0:
@@ -661,7 +705,11 @@ def _pad(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
 def _resize(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     attributes = node.attributes
     sizes, scales = ints(attributes, "sizes"), attributes["scales"]
-    plain = attributes["coordinates"] == "half_pixel" and attributes["exclude_outside"] == 1 and attributes["method"] in _INTERPOLATIONS
+    plain = (
+        attributes["coordinates"] == "half_pixel"
+        and attributes["exclude_outside"] == 1
+        and attributes["method"] in _INTERPOLATIONS
+    )
     plain = plain and attributes["rounding"] == ("round_prefer_ceil" if attributes["method"] == "nearest" else "floor")
     interpolation = _INTERPOLATIONS.get(str(attributes["method"]))
     if plain and not any(sizes) and not attributes["antialias"] and all(s >= 1 and s == int(s) for s in scales):  # type: ignore[union-attr]
@@ -670,7 +718,9 @@ def _resize(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     if plain and all(sizes):
         options = {"antialias": True} if attributes["antialias"] else {}
         kind = self.keras.layers.Resizing
-        return self.layer(kind, names["main"], x, height=sizes[0], width=sizes[1], interpolation=interpolation, **options)
+        return self.layer(
+            kind, names["main"], x, height=sizes[0], width=sizes[1], interpolation=interpolation, **options
+        )
     shape = self.graph.shape(node.inputs[0])
     wanted = self.graph.shape(node.output)
     for axis in (0, 1):

@@ -6,11 +6,17 @@ its layers or from the passes that made a weight.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
 from edgecnn.graph.graph import Graph, Node, Port
 from edgecnn.graph.operators import OPERATORS
+
+
+def layer_of(node: str) -> str:
+    """The name of a node without the number of its layer's call: "stem/conv" of "stem/conv:1" and "stem:1/conv"."""
+    return re.sub(r":\d+(?=/|$)", "", node)
 
 
 def in_order(graph: Graph) -> Graph:
@@ -52,9 +58,23 @@ def _walk(graph: Graph) -> list[Node]:
     return found
 
 
+def _counted(graph: Graph) -> Graph:
+    calls: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        calls.setdefault(layer_of(node.name), []).append(node.name)
+    names = {
+        old: f"{layer}:{number}" if number else layer
+        for layer, found in calls.items()
+        if len(found) > 1
+        for number, old in enumerate(found)
+    }
+    return replace(graph, nodes=tuple(replace(node, name=names.get(node.name, node.name)) for node in graph.nodes))
+
+
 def named_after_nodes(graph: Graph) -> Graph:
     """The graph with tensors called after the node that gives them (inputs: as the public knows them), and constants after the
-    node that reads them first and their role there."""
+    node that reads them first and their role there. Calls of one layer ("conv", "conv:1") are counted in the order of the nodes."""
+    graph = _counted(graph)
     names: dict[str, str] = {}
     taken: set[str] = set()
 

@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgecnn.accelerators.keras_layers import local_response_normalization_class
 from edgecnn.zoo.alexnet import alexnet
 from edgecnn.zoo.googlenet import googlenet
-from edgecnn.accelerators.keras_layers import local_response_normalization_class
 from edgecnn.zoo.senet import se_resnet50, se_resnet101, se_resnet152, senet154
 
 __all__ = [

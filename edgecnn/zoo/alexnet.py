@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgecnn.zoo.inputs import InputShape, check_input
 from edgecnn.accelerators.keras_layers import local_response_normalization_class
+from edgecnn.zoo.inputs import InputShape, check_input
 
 if TYPE_CHECKING:
     import keras
