@@ -343,17 +343,19 @@ class _Replica:
         return sum(int(np.prod(tensor.shape)) * int(tensor.dtype.size) for tensor in self._constants.values())
 
     def function(self, shapes: Mapping[str, tuple[int, ...]], compiled: bool) -> Callable[..., Any]:
-        """A `tf.function` of tensors (N, ...), float32, one for each input; any N."""
+        """A traced `tf.function` of tensors (N, ...), float32, one for each input; any N."""
         tf = self._tf
 
         def compute(*inputs: Any) -> list[Any]:
             return evaluate(tf, self._graph, shapes, inputs, lambda *key: self._constants[key], self._dtype)
 
         signature = [tf.TensorSpec((None, *shapes[port.tensor]), tf.float32) for port in self._graph.inputs]
-        function: Callable[..., Any] = tf.function(
-            compute, input_signature=signature, jit_compile=compiled, autograph=False
-        )
-        return function
+        function = tf.function(compute, input_signature=signature, jit_compile=compiled, autograph=False)
+        # Traced here, when the model is loaded; TensorFlow warns of functions that are traced often, as this one is by
+        # whoever loads many models.
+        with tf.device(self.device):
+            traced: Callable[..., Any] = function.get_concrete_function()
+        return traced
 
     def run(self, function: Callable[..., Any], arrays: Sequence[Array], compiled: bool) -> list[Any]:
         """The outputs for a piece, on the device, perhaps still being computed."""
