@@ -24,6 +24,7 @@ from edgecnn.converters.sources.description import (
 )
 from edgecnn.errors import ConversionError, GraphError, InputError, UnsupportedLayer, UnsupportedLayerError
 from edgecnn.graph import OPERATORS, Constant, Graph, Node, Port, Tensor
+from edgecnn.graph.names import node_and_layers
 
 MOST_CALLS = 100_000
 """Layers, each counted as often as it is called: models inside models may multiply beyond any network."""
@@ -191,10 +192,11 @@ class _Assembler:
                 return [None]
             build = Builder()
             result = function(seen, build, tensors)
-            node = f"{scope}{layer.path}" if number == 0 else f"{scope}{layer.path}:{number}"
+            own, layers = node_and_layers(layer.path)
+            node = f"{scope}{own}" if number == 0 else f"{scope}{own}:{number}"
             results: list[Any] = list(result) if isinstance(result, list | tuple) else [result]
             plain = [result.tensor if isinstance(result, Turned) else result for result in results]
-            accepted = self._accept(build.drafts, plain, node, here)
+            accepted = self._accept(build.drafts, plain, node, here, tuple(f"{path}{name}" for name in layers))
             return [
                 Turned(value, result.axis) if isinstance(result, Turned) and isinstance(value, Tensor) else value
                 for value, result in zip(accepted, results, strict=True)
@@ -255,7 +257,9 @@ class _Assembler:
         names = model.outputs if model.output_structure != "dict" else sorted(model.outputs)
         return [self._output(model, found, reference) for _, reference in names]
 
-    def _accept(self, drafts: Sequence[Draft], results: Sequence[Value], name: str, path: str) -> list[Value]:
+    def _accept(
+        self, drafts: Sequence[Draft], results: Sequence[Value], name: str, path: str, layers: tuple[str, ...]
+    ) -> list[Value]:
         """Nodes for a layer's drafts. The one that gives the first output is called like the layer, the others like it and
         their operator; constants like their node's layer and role, so that a second call finds them."""
         made = {id(draft.output) for draft in drafts}
@@ -284,7 +288,7 @@ class _Assembler:
             tensor = self._add_tensor(f"{name}{suffix}", draft.output.shape)
             names[id(draft.output)] = tensor
             self.nodes.append(
-                Node(draft.operator, tensor.name, tuple(inputs), (tensor.name,), draft.attributes, (path,))
+                Node(draft.operator, tensor.name, tuple(inputs), (tensor.name,), draft.attributes, layers)
             )
         return [names[id(output)] if isinstance(output, Tensor) else output for output in outputs]
 

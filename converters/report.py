@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecnn.converters.sources.description import ModelDescription
 from edgecnn.graph import Graph
+from edgecnn.graph.names import node_and_layers
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def outcomes(description: ModelDescription, graph: Graph) -> tuple[LayerOutcome,
         if layer.model is not None:
             continue
         default = ["input" if layer.class_name == "InputLayer" else "dropped"]
-        rows.append(LayerOutcome(path, layer.class_name, _joined(found.get(path, default))))
+        parts = [part for name in node_and_layers(path)[1] for part in found.get(name, ())]
+        rows.append(LayerOutcome(path, layer.class_name, _joined(parts or default)))
     return tuple(rows)
 
 

@@ -52,9 +52,14 @@ __all__ = [
     "convert",
     "info",
     "load",
+    "to_keras",
 ]
 
-_LAZY = {"convert": "edgecnn.converters", "info": "edgecnn.tools.info"}
+_LAZY = {
+    "convert": "edgecnn.converters",
+    "info": "edgecnn.tools.info",
+    "to_keras": "edgecnn.accelerators.to_keras",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from edgecnn.converters.passes.share_nodes import share_nodes
 from edgecnn.converters.passes.sink_transposes import sink_transposes
 from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
+from edgecnn.graph.canonical import in_order, named_after_nodes
 from edgecnn.graph.rewrite import SPARE_ROUNDS, Pass, TraceRow, run_pass
 
 PASSES: tuple[Pass, ...] = (
@@ -57,12 +58,14 @@ PASSES: tuple[Pass, ...] = (
 
 
 def run(graph: Graph) -> tuple[Graph, tuple[TraceRow, ...]]:
-    """The graph after all passes, and what each did.
+    """The graph after all passes, in the form of graph/canonical.py, and what each pass did.
 
     Raises:
         GraphError: the graph breaks a rule, or a pass breaks one; the message then names the pass.
     """
     graph.check()
+    # Which of two convolutions takes a sum, which of two equal constants stays: such choices go by the order.
+    graph = in_order(graph)
     trace: list[TraceRow] = []
     rounds = len(graph.nodes) + SPARE_ROUNDS
     for _ in range(rounds):
@@ -71,5 +74,7 @@ def run(graph: Graph) -> tuple[Graph, tuple[TraceRow, ...]]:
             graph, rows = run_pass(graph, rewrite)
             trace += rows
         if len(trace) == found:
+            graph = named_after_nodes(in_order(graph))
+            graph.check()
             return graph, tuple(trace)
     raise GraphError(f"the passes find no end after {rounds} rounds: they undo each other's work")

@@ -3,7 +3,6 @@
 alexnet.py        AlexNet
 googlenet.py      GoogLeNet, with or without its auxiliary classifiers
 senet.py          SE-ResNet-50, -101 and -152, SENet-154
-normalization.py  local response normalisation, the one layer of these that Keras lacks
 inputs.py         what the functions refuse, and what they say then
 
 What learns, and the multiply-adds of convolutions and dense layers for one picture, as stated and as built here, with
@@ -30,7 +29,7 @@ from typing import Any
 
 from edgecnn.zoo.alexnet import alexnet
 from edgecnn.zoo.googlenet import googlenet
-from edgecnn.zoo.normalization import local_response_normalization_class
+from edgecnn.accelerators.keras_layers import local_response_normalization_class
 from edgecnn.zoo.senet import se_resnet50, se_resnet101, se_resnet152, senet154
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgecnn.zoo.inputs import InputShape, check_input
-from edgecnn.zoo.normalization import local_response_normalization_class
+from edgecnn.accelerators.keras_layers import local_response_normalization_class
 
 if TYPE_CHECKING:
     import keras
