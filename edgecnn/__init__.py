@@ -25,6 +25,7 @@ from edgecnn.errors import (
     VerificationError,
     VersionError,
 )
+from edgecnn.runtime import model as _model
 from edgecnn.runtime import profiling
 from edgecnn.runtime.model import Memory, Model, TensorSpec, load
 from edgecnn.runtime.profiling import Profile
@@ -77,3 +78,13 @@ def _save_profile(profile: Profile, path: Any) -> None:
 
 
 profiling.save_profile = _save_profile
+
+
+def _open_device(device: str, precision: str) -> _model.Maker:
+    # Nor may it know what computes elsewhere, which is imported when a model is loaded there.
+    from edgecnn.accelerators.tensorflow import open_device
+
+    return open_device(device, precision)
+
+
+_model.open_device = _open_device

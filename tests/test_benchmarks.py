@@ -83,3 +83,44 @@ def test_a_wrong_shape_and_nan_are_infinitely_wrong(peers: Any) -> None:
     assert peers.difference(expected + 0.5, expected) == 0.125
     assert peers.difference(expected[0], expected) == math.inf
     assert peers.difference(expected * np.nan, expected) == math.inf
+
+
+@pytest.fixture(name="gpu")
+def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """benchmarks/gpu.py, imported as it is when run."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module("gpu")
+    del sys.modules["gpu"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_a_gpu_nothing_is_measured_and_that_is_said(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert gpu.main(["--device", "gpu:999"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("skipped: nothing here computes on device='gpu:999', and nothing was measured.")
+
+
+def test_a_wrong_answer_is_marked(gpu: Any) -> None:
+    right = gpu.Row("Net", "float16", 8, 300.0, 200.0, (1.9e-3, 0.0))
+    assert right.right
+    assert "1.50x" in str(right)
+    wrong = gpu.Row("Net", "float32", 8, 300.0, 200.0, (1.9e-3, 0.0))
+    assert not wrong.right
+    assert "WRONG" in str(wrong)
+
+
+def test_rounds_alternate_and_medians_are_given(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"a": iter([1.0, 5.0, 1.0, 3.0]), "b": iter([1.0, 2.0, 2.0, 9.0])}
+    order: list[str] = []
+
+    def sample(run: Any, x: Any, calls: int) -> float:
+        order.append(run(x))
+        return next(seconds[order[-1]])
+
+    monkeypatch.setattr(gpu, "sample", sample)
+    assert gpu.compare(lambda x: "a", lambda x: "b", None, rounds=3) == (3.0, 2.0)
+    assert order == ["a", "b", "a", "b", "a", "b", "a", "b"]

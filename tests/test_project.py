@@ -131,6 +131,7 @@ def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is
     allowed = {"numpy", "h5py", "PIL", "onnx", "tflite", "edgecnn", "__future__", *sys.stdlib_module_names}
     # What builds Keras models, or runs the originals beside ours, needs what runs them.
     others = {
+        "accelerators": {"keras", "tensorflow"},
         "zoo": {"keras"},
         "tools": {"keras", "matplotlib", "onnxruntime", "ai_edge_litert"},
         "training": {"keras", "matplotlib"},

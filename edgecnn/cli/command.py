@@ -9,6 +9,8 @@ from typing import Any
 
 from edgecnn.tools.text import Block
 
+DEVICE_HELP = "cpu (default); gpu, gpu:1 or gpus by TensorFlow; tensorflow for whatever device that has"
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -7,14 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgecnn import format as file_format
-from edgecnn.errors import DeviceError, InputError
+from edgecnn.errors import InputError
 from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
 from edgecnn.runtime import threads as threading_rules
@@ -74,17 +74,21 @@ class Model:
         isa: str | None = None,
         algorithms: Mapping[str, str] | None = None,
     ) -> None:
-        self._graph = graph
+        self._describe(graph, file_size)
         self._algorithms = dict(algorithms or {})
         self._instruction_set = cpu.choose(isa)
         self._threads = threading_rules.choose(threads)
-        self._file_size = file_size
         self._weights = PackedWeights(self._threads)
-        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        if self._sizes_known:
+            self._plan(self._own_sizes)
+
+    def _describe(self, graph: Graph, file_size: int | None) -> None:
+        """What is known of a model wherever it computes."""
+        self._graph = graph
+        self._file_size = file_size
+        self._plans: dict[tuple[tuple[int, ...], ...], Any] = {}
         self.inputs = tuple(TensorSpec(port.name, graph.tensors[port.tensor].shape) for port in graph.inputs)
         self.outputs = tuple(TensorSpec(port.name, graph.tensors[port.tensor].shape) for port in graph.outputs)
-        if all(None not in spec.shape[1:] for spec in self.inputs):
-            self._plan(tuple(self._sizes(spec.shape) for spec in self.inputs))
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = self._instruction_set.name
@@ -157,10 +161,7 @@ class Model:
             InputError: the arrays do not fit; the message has what was wanted, what was given and the likely mend.
         """
         arrays, images = self._check_inputs(self._by_order(inputs))
-        chosen = self._plan_for(arrays)
-        outputs = self._allocate(chosen, images)
-        chosen.executor.run((*arrays, *outputs), images, self.threads)
-        return self._structure(outputs)
+        return self._structure(self._compute(arrays, images))
 
     def run(self, inputs: Any, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Compute by names.
@@ -177,12 +178,10 @@ class Model:
             InputError: arrays do not fit.
         """
         arrays, images = self._check_inputs(self._by_order((inputs,)))
-        chosen = self._plan_for(arrays)
-        outputs = self._allocate(chosen, images, out or {})
         if out:
             given = [array for array in out.values() if isinstance(array, np.ndarray)]
             arrays = [x.copy() if any(np.may_share_memory(x, array) for array in given) else x for x in arrays]
-        chosen.executor.run((*arrays, *outputs), images, self.threads)
+        outputs = self._compute(arrays, images, out)
         return {spec.name: array for spec, array in zip(self.outputs, outputs, strict=True)}
 
     def predict(self, xs: Any, batch_size: int = 32, progress: bool | None = None) -> Any:
@@ -208,17 +207,12 @@ class Model:
             batches = ([a[i : i + batch_size] for a in arrays] for i in range(0, total, batch_size))
         show = _Progress(total, progress)
         parts: list[list[Array]] = []
-        for batch in batches:
-            ready, images = self._check_inputs(batch)
-            chosen = self._plan_for(ready)
-            outputs = self._allocate(chosen, images)
-            chosen.executor.run((*ready, *outputs), images, self.threads)
+        for outputs in self._compute_each(self._check_inputs(batch) for batch in batches):
             parts.append(outputs)
-            show.advance(images)
+            show.advance(len(outputs[0]))
         show.finish()
         if not parts:
-            sizes = tuple(self._sizes(spec.shape) for spec in self.inputs)
-            return self._structure(self._allocate(self._plan(sizes), 0))
+            return self._structure(self._compute([np.empty((0, *sizes), np.float32) for sizes in self._own_sizes], 0))
         return self._structure([np.concatenate(column) for column in zip(*parts, strict=True)])
 
     def profile(self, x: Any = None, runs: int = 50) -> Profile:
@@ -236,15 +230,12 @@ class Model:
         """
         if isinstance(runs, bool) or not hasattr(runs, "__index__") or runs < 1:
             raise InputError(f"runs={runs!r}: wanted a whole number of at least 1")
-        if x is None:
-            given = [np.zeros((1, *self._sizes(spec.shape)), np.float32) for spec in self.inputs]
-        else:
-            given = self._by_order((x,))
+        given = self._by_order((x,)) if x is not None else [np.zeros((1, *s), np.float32) for s in self._own_sizes]
         arrays, images = self._check_inputs(given)
         if images < 1:
             raise InputError("profile: wanted at least one image, given none")
         arrays = [np.ascontiguousarray(a[:1]) for a in arrays]
-        chosen = self._plan_for(arrays)
+        chosen: Plan = self._plan_for(arrays)
         everything = (*arrays, *self._allocate(chosen, 1))
         threads, executor = self.threads, chosen.executor
         times = np.empty((runs, len(chosen.steps) + 1))  # the last column: what lies outside the steps
@@ -285,7 +276,7 @@ class Model:
         if not self._plans:
             lines.append("sizes are known only when it is called; call it once to see its steps")
             return "\n".join(lines)
-        chosen = next(reversed(self._plans.values()))
+        chosen: Plan = next(reversed(self._plans.values()))
         lines.append(f"{'operator':<22} {'shape':<16} {'kernel':<32} {'MACs':>14} {'weight bytes':>12}  node")
         for step, nodes in zip(chosen.steps, chosen.step_nodes, strict=True):
             constants = [self._graph.constants[n] for node in nodes for n in node.inputs if n in self._graph.constants]
@@ -307,16 +298,26 @@ class Model:
         Raises:
             InputError: the model leaves sizes of its inputs open.
         """
-        sizes = (self._sizes(spec.shape) for spec in self.inputs)
-        tensors = {port.tensor: size for port, size in zip(self._graph.inputs, sizes, strict=True)}
-        return possible_algorithms(self._graph, tensors, self._instruction_set)
+        return possible_algorithms(self._graph, self._by_tensor(self._own_sizes), self._instruction_set)
 
-    def _sizes(self, shape: Sequence[int | None]) -> tuple[int, ...]:
-        if None in shape[1:]:
-            raise InputError(
-                f"the size of an input of shape {tuple(shape)} is unknown; give an array of the size you want"
-            )
-        return tuple(size for size in shape[1:] if size is not None)
+    @property
+    def _sizes_known(self) -> bool:
+        """Whether the model says every size of its inputs."""
+        return all(None not in spec.shape[1:] for spec in self.inputs)
+
+    @property
+    def _own_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The sizes of one image for each input, where the model says them."""
+        for spec in self.inputs:
+            if None in spec.shape[1:]:
+                raise InputError(
+                    f"the size of an input of shape {spec.shape} is unknown; give an array of the size you want"
+                )
+        return tuple(tuple(size for size in spec.shape[1:] if size is not None) for spec in self.inputs)
+
+    def _by_tensor(self, sizes: Sequence[tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Sizes in the order of the inputs, by the name of each one's tensor."""
+        return {port.tensor: size for port, size in zip(self._graph.inputs, sizes, strict=True)}
 
     def _by_order(self, inputs: Sequence[Any]) -> list[Any]:
         """What the caller gave, as one value for each input, in order."""
@@ -346,21 +347,36 @@ class Model:
             raise InputError(f"inputs of different batch sizes: {shapes}; wanted the same for all")
         return arrays, images
 
-    def _plan_for(self, arrays: Sequence[Array]) -> Plan:
+    def _compute(self, arrays: list[Array], images: int, out: Mapping[str, Any] | None = None) -> list[Array]:
+        """The outputs for checked arrays: the caller's own of `out`, checked here, the others new."""
+        chosen: Plan = self._plan_for(arrays)
+        outputs = self._allocate(chosen, images, out)
+        chosen.executor.run((*arrays, *outputs), images, self.threads)
+        return outputs
+
+    def _compute_each(self, batches: Iterable[tuple[list[Array], int]]) -> Iterator[list[Array]]:
+        """`_compute` for one batch after the other."""
+        for arrays, images in batches:
+            yield self._compute(arrays, images)
+
+    def _plan_for(self, arrays: Sequence[Array]) -> Any:
         return self._plan(tuple(a.shape[1:] for a in arrays))
 
-    def _plan(self, sizes: tuple[tuple[int, ...], ...]) -> Plan:
+    def _plan(self, sizes: tuple[tuple[int, ...], ...]) -> Any:
         # No lock: two threads that plan the same size at once do the same work twice, and one of the plans stays.
         found = self._plans.get(sizes)
         if found is None:
-            tensors = {port.tensor: size for port, size in zip(self._graph.inputs, sizes, strict=True)}
-            found = plan(self._graph, tensors, self._instruction_set, self._weights, self._algorithms)
+            found = self._make_plan(sizes)
             for old in list(self._plans)[: max(0, len(self._plans) + 1 - MOST_PLANS)]:
                 self._plans.pop(old, None)
             self._plans[sizes] = found
         return found
 
-    def _allocate(self, chosen: Plan, images: int, out: Mapping[str, Any] | None = None) -> list[Array]:
+    def _make_plan(self, sizes: tuple[tuple[int, ...], ...]) -> Any:
+        """What computes images of these sizes. Its `shapes` has those of all tensors, without the batch."""
+        return plan(self._graph, self._by_tensor(sizes), self._instruction_set, self._weights, self._algorithms)
+
+    def _allocate(self, chosen: Any, images: int, out: Mapping[str, Any] | None = None) -> list[Array]:
         """An array for each output: the caller's, checked, or a new one."""
         given = dict(out or {})
         outputs: list[Array] = []
@@ -499,42 +515,73 @@ class _Progress:
             print(file=sys.stderr)
 
 
+Maker = Callable[[Graph, int | None], Model]
+"""Makes a model of a graph and the size of its file (None if it came from memory)."""
+
+open_device: Callable[[str, str], Maker] | None = None
+"""What finds a device that is not the CPU, by name and precision, and gives what makes models for it. It lives on a higher
+floor, and the package puts it here (see edgecnn/__init__.py)."""
+
+
 def load(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview | Graph,
     threads: int | None = None,
     device: str = "cpu",
     max_bytes: int | None = None,
     tune: bool = False,
+    precision: str = "float32",
 ) -> Model:
     """Load a model.
 
     Args:
         source: path of an .ecnn file, its bytes, or a graph.
-        threads: how many a call may use; None: EDGECNN_THREADS, or what affinity mask and cgroup quota allow.
-        device: "cpu".
+        threads: how many a call may use; None: EDGECNN_THREADS, or what affinity mask and cgroup quota allow. TensorFlow has
+            threads of its own: on other devices than "cpu" leave it out.
+        device: "cpu"; "gpu" or "gpu:1" (by TensorFlow: `pip install "edgecnn[gpu]"`), "gpus" (all of this machine, the batch
+            shared out), or "tensorflow" (whatever device TensorFlow has).
         max_bytes: most bytes that the file may make this process allocate for weights; None: the format's own bound.
-        tune: measure which algorithm computes each convolution fastest here, and use that. It takes some dozens of calls; the
-            result is kept in EDGECNN_CACHE, or the user's cache folder, and found there the next time. Answers may then
-            differ in their last bits from those of a model that is not tuned.
+        tune: measure which algorithm computes each convolution fastest here, and use that; on "cpu" only. It takes some dozens
+            of calls; the result is kept in EDGECNN_CACHE, or the user's cache folder, and found there the next time. Answers
+            may then differ in their last bits from those of a model that is not tuned.
+        precision: what is computed in: "float32"; on other devices than "cpu" also "tf32" (float32 whose products a GPU
+            rounds to 11 bits), "float16" or "bfloat16". Inputs and outputs are float32 all the same.
 
     Raises:
         ModelFileError: the file cannot be read (CorruptFileError, VersionError).
-        DeviceError: another device, or EDGECNN_ISA names an instruction set that is not there.
-        InputError: threads is no sensible number.
+        DeviceError: there is no such device here, or EDGECNN_ISA names an instruction set that is not there.
+        MissingPackageError: the device needs TensorFlow, which is not installed.
+        InputError: threads, precision or tune do not go with the device, or are no sensible values.
     """
-    if device != "cpu":
-        raise DeviceError(f'device={device!r}: this version computes on "cpu" only')
+    make = _maker(device, threads, tune, precision)
     size: int | None = None
     if isinstance(source, Graph):
         source.check()
         graph = source
-        model = Model(graph, threads=threads)
+        model = make(graph, None)
     else:
         with file_format.reading(source, max_bytes=max_bytes) as graph:
             size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
-            model = Model(graph, threads=threads, file_size=size)
+            model = make(graph, size)
     if not tune:
         return model
     from edgecnn.runtime.tuning import tuned  # here: it is for few, and makes models itself
 
     return Model(graph, threads=threads, file_size=size, algorithms=tuned(model).algorithms)
+
+
+def _maker(device: str, threads: int | None, tune: bool, precision: str) -> Maker:
+    """What makes a model for a device, which is there."""
+    if device == "cpu":
+        if precision != "float32":
+            raise InputError(f'precision={precision!r}: on device="cpu" edgecnn computes in "float32"')
+        return lambda graph, size: Model(graph, threads=threads, file_size=size)
+    assert open_device is not None  # the package has put it there
+    make = open_device(device, precision)
+    if threads is not None:
+        raise InputError(
+            f"threads={threads}, device={device!r}: TensorFlow has threads of its own (tf.config.threading); "
+            'leave threads out, or take device="cpu"'
+        )
+    if tune:
+        raise InputError(f'tune=True, device={device!r}: only the kernels of device="cpu" are tuned; leave it out')
+    return make

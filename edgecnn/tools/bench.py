@@ -41,7 +41,8 @@ class Timing:
         p50_ms, p90_ms, p99_ms: percentiles of a call's time.
         images_per_second: at the median.
         gflops: billions of floating-point operations a second at the median, 2 for a multiply-accumulate.
-        peak_gflops: what as many threads (at most one a core) reach with multiply-adds in registers alone.
+        peak_gflops: what as many threads (at most one a core) reach with multiply-adds in registers alone; None on a device
+            whose peak is not measured, which is every one but the CPU.
         share_of_peak: gflops / peak_gflops.
     """
 
@@ -54,8 +55,8 @@ class Timing:
     p99_ms: float
     images_per_second: float
     gflops: float
-    peak_gflops: float
-    share_of_peak: float
+    peak_gflops: float | None
+    share_of_peak: float | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Benchmark:
         throttled: whether the CPU was held back by heat or power: the figures are then those of a worse machine.
         governor: the rule by which the clock is chosen; None where the system does not tell, like the next.
         temperatures: degrees Celsius before and after.
+        device: where it was computed.
     """
 
     path: str
@@ -85,6 +87,7 @@ class Benchmark:
     throttled: bool = False
     governor: str | None = None
     temperatures: tuple[float | None, float | None] = (None, None)
+    device: str = "cpu"
 
     def to_json(self) -> dict[str, Any]:
         """What JSON can hold."""
@@ -115,7 +118,7 @@ class Benchmark:
                 f"{t.p99_ms:.3f}",
                 f"{t.images_per_second:.1f}",
                 f"{t.gflops:.1f}",
-                f"{100 * t.share_of_peak:.0f} %",
+                "-" if t.share_of_peak is None else f"{100 * t.share_of_peak:.0f} %",
                 f"{t.load_ms:.1f}",
                 f"{t.first_ms:.2f}",
                 str(t.runs),
@@ -146,6 +149,7 @@ def bench(
     runs: int | None = None,
     seconds: float = 2.0,
     tell: Callable[[str], None] = lambda text: None,
+    device: str = "cpu",
 ) -> Benchmark:
     """Measure a model on random numbers.
 
@@ -156,10 +160,12 @@ def bench(
         runs: calls to time for each number of threads; None: as many as fit in `seconds`, at least 10.
         seconds: how long to time each number of threads, if `runs` is None.
         tell: is called with what is being done.
+        device: as for `edgecnn.load`.
 
     Raises:
         ModelFileError: the file cannot be read.
         InputError: a number is out of range, or the model's input size is unknown.
+        DeviceError: the device is not there.
     """
     if batch < 1 or (runs is not None and runs < 1) or not 0 < seconds < float("inf"):
         raise InputError(f"batch={batch}, runs={runs}, seconds={seconds}: wanted numbers above zero")
@@ -168,11 +174,11 @@ def bench(
     timings: list[Timing] = []
     for count in threads or (None,):
         started = time.perf_counter()
-        model = load(path, threads=count)
+        model = load(path, threads=count, device=device)
         load_ms = 1e3 * (time.perf_counter() - started)
         images = _random_images(model, batch)
         name = f"{model.threads} thread{'s' if model.threads != 1 else ''}"
-        tell(f"timing {name}")
+        tell(f"timing {name}" if device == "cpu" else f"timing on {device}")
         times = _times(model, images, runs, seconds)
         timings.append(_timing(model, batch, load_ms, times))
         warnings += [f"{name}: {text}" for text in _unsteady(times[1:])]
@@ -194,6 +200,7 @@ def bench(
         throttled=any(warning.startswith("throttled") for warning in warnings),
         governor=after.governor,
         temperatures=(before.temperature, after.temperature),
+        device=device,
     )
 
 
@@ -225,7 +232,7 @@ def _timing(model: Model, batch: int, load_ms: float, times: list[float]) -> Tim
     p50, p90, p99 = (float(p) for p in np.percentile(times[1:], (50, 90, 99)))
     gflops = 2e-9 * (model.macs or 0) * batch / p50
     # More threads than cores take turns: together they have no more than the cores.
-    peak = measure_peak(min(model.threads, available()), model.instruction_set)
+    peak = measure_peak(min(model.threads, available()), model.instruction_set) if model.device == "cpu" else None
     return Timing(
         threads=model.threads,
         load_ms=load_ms,
@@ -237,7 +244,7 @@ def _timing(model: Model, batch: int, load_ms: float, times: list[float]) -> Tim
         images_per_second=batch / p50,
         gflops=gflops,
         peak_gflops=peak,
-        share_of_peak=gflops / peak,
+        share_of_peak=gflops / peak if peak else None,
     )
 
 

@@ -75,3 +75,14 @@ def test_labels_of_a_hostile_file_do_no_harm(labels: object, folder: Path, capsy
     code = main(["run", "odd.ecnn", "photo.png"])
     assert code in (0, 3)
     assert "bug" not in capsys.readouterr().err
+
+
+def test_tensorflow_computes_where_it_is_asked_to(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorflow")
+    assert main(["run", "model.ecnn", "photo.png", "--top", "2", "--device", "tensorflow"]) == 0
+    assert capsys.readouterr().out == "  1 green  204.000000\n  2 blue   102.000000\n"
+
+
+def test_an_unknown_device_ends_with_its_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "model.ecnn", "photo.png", "--device", "tpu"]) == 7
+    assert "'tpu'" in capsys.readouterr().err

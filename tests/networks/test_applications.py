@@ -10,16 +10,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from edgecnn import zoo
+from landmark_networks import ZOO, build, calibrate
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-ZOO = ("alexnet", "googlenet", "se_resnet50", "se_resnet101", "se_resnet152", "senet154")
 SMALL = ("MobileNetV3Small", "EfficientNetV2B0", "ConvNeXtTiny", "googlenet")
 SUFFIXES = (".keras", ".h5")
 TOLERANCE = 2e-5
@@ -50,53 +48,6 @@ def landmarks() -> list[str]:
     found = [n for n, v in vars(keras.applications).items() if inspect.isfunction(v) and n[0].isupper()]
     assert len(found) >= 38
     return [*sorted(found), *ZOO]
-
-
-def build(name: str) -> Any:
-    """A network with random weights and a linear end: a softmax would hide most of what goes before."""
-    import keras
-
-    keras.utils.set_random_seed(1)
-    if name in ZOO:
-        return getattr(zoo, name)()
-    return getattr(keras.applications, name)(weights=None, classifier_activation=None)
-
-
-def calibrate(model: Any, photo: np.ndarray, seed: int) -> None:
-    """Random scales, offsets and statistics for every batch normalisation, near those of the photo: with others the values
-    of a deep network grow beyond all bounds. Scales are small, and smaller where a shortcut is added, as in trained networks:
-    else a network of a hundred layers is chaotic, and no two ways of rounding agree (with scales around 1 Keras is off by
-    1e-2 on EfficientNetB4, where the same network in float64 is the truth; we are by 6e-4)."""
-    import keras
-
-    rng = np.random.default_rng(seed)
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    position = {id(layer): index for index, layer in enumerate(model.layers)}
-    added = set()
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Add):
-            before = [tensor._keras_history.operation for tensor in layer.input]
-            last = max(before, key=lambda operation: position.get(id(operation), -1))
-            while isinstance(last, keras.layers.Dropout | keras.layers.Multiply):
-                given = last.input if isinstance(last.input, list) else [last.input]
-                last = given[0]._keras_history.operation
-            added.add(id(last))
-            if isinstance(last, keras.layers.Conv2D):  # of networks that normalise before they convolve
-                last.kernel.assign(0.2 * last.kernel)
-    for layer in layers:
-        if layer.gamma is not None:
-            size = 0.06 if id(layer) in added else 0.3
-            layer.gamma.assign(size * rng.uniform(0.5, 1.5, layer.gamma.shape))
-        if layer.beta is not None:
-            layer.beta.assign(rng.normal(0, 0.06, layer.beta.shape))
-        layer.momentum = 0.0
-    if layers:
-        model(photo, training=True)  # each takes the statistics of what it sees
-    for layer in layers:
-        layer.momentum = 0.99
-        deviation = np.sqrt(np.asarray(layer.moving_variance) + layer.epsilon)
-        layer.moving_mean.assign(layer.moving_mean + 0.2 * deviation * rng.normal(size=deviation.shape))
-        layer.moving_variance.assign(layer.moving_variance * rng.uniform(0.7, 1.4, deviation.shape) + layer.epsilon)
 
 
 def check(name: str, folder: Path) -> None:

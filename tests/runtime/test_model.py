@@ -317,8 +317,14 @@ def test_a_senseless_number_of_threads_is_refused(threads: object) -> None:
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(edgecnn.DeviceError, match="gpu"):
-        edgecnn.load(convolution(), device="gpu")
+    with pytest.raises(edgecnn.DeviceError, match="tpu"):
+        edgecnn.load(convolution(), device="tpu")
+
+
+def test_the_cpu_has_one_precision() -> None:
+    assert edgecnn.load(convolution(), precision="float32").device == "cpu"
+    with pytest.raises(edgecnn.InputError, match="float16"):
+        edgecnn.load(convolution(), precision="float16")
 
 
 def test_profile_times_every_step(model: edgecnn.Model, tmp_path: Path) -> None:

@@ -36,6 +36,19 @@ def test_a_batch_counts_all_its_images(tmp_path: Path) -> None:
     assert timing.gflops == pytest.approx(3 * 2e-6 * result.macs / timing.p50_ms)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_device_has_no_share_of_the_cpus_peak(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    told: list[str] = []
+    result = bench(save(convolution(), tmp_path), runs=10, device="tensorflow", tell=told.append)
+    (timing,) = result.timings
+    assert (timing.peak_gflops, timing.share_of_peak, result.device) == (None, None, "tensorflow")
+    assert timing.gflops == pytest.approx(2e-6 * result.macs / timing.p50_ms)
+    assert told == ["timing on tensorflow"]
+    assert "TensorFlow" in str(result).splitlines()[0]
+    assert json.loads(json.dumps(result.to_json()))["timings"][0]["share_of_peak"] is None
+
+
 def test_without_a_number_of_runs_the_time_decides(tmp_path: Path) -> None:
     path = save(convolution(), tmp_path)
     assert bench(path, threads=[1], seconds=1e-9).timings[0].runs == module.FEWEST_RUNS

@@ -9,10 +9,10 @@ _shtab_edgecnn_subparsers=(convert inspect run verify compare bench check profil
 
 _shtab_edgecnn_convert_option_strings=(-h --help -o --output --weights --compress --labels --config --input-shape --verify --force --json --debug)
 _shtab_edgecnn_inspect_option_strings=(-h --help --html --onnx --force --json --debug)
-_shtab_edgecnn_run_option_strings=(-h --help --top --scale --offset --threads --output --force --json --debug)
+_shtab_edgecnn_run_option_strings=(-h --help --top --scale --offset --threads --device --output --force --json --debug)
 _shtab_edgecnn_verify_option_strings=(-h --help --threads --json --debug)
 _shtab_edgecnn_compare_option_strings=(-h --help --data --tolerance --no-layers --save --force --json --debug)
-_shtab_edgecnn_bench_option_strings=(-h --help --threads --batch --runs --seconds --json --debug)
+_shtab_edgecnn_bench_option_strings=(-h --help --threads --device --batch --runs --seconds --json --debug)
 _shtab_edgecnn_check_option_strings=(-h --help --target --threads --max-ms --max-mb --max-kb --measure --input-shape --json --debug)
 _shtab_edgecnn_profile_option_strings=(-h --help --save --data --runs --threads --force --json --debug)
 _shtab_edgecnn_tune_option_strings=(-h --help --threads --again --json --debug)

@@ -51,7 +51,7 @@ function _shtab_edgecnn_using
 end
 
 set -g _shtab_edgecnn_commands convert inspect run verify compare bench check profile tune prune info completion
-set -g _shtab_edgecnn_opts_with_value --batch --batch-size --config --data --ecnn --epochs --html --input-shape --labels --layers --learning-rate --loss --max-kb --max-mb --max-ms --normalise --offset --onnx --output --pattern --resume --runs --save --scale --schedule --scope --seconds --seed --sparsity --target --threads --threshold --tolerance --top --weights -o
+set -g _shtab_edgecnn_opts_with_value --batch --batch-size --config --data --device --ecnn --epochs --html --input-shape --labels --layers --learning-rate --loss --max-kb --max-mb --max-ms --normalise --offset --onnx --output --pattern --resume --runs --save --scale --schedule --scope --seconds --seed --sparsity --target --threads --threshold --tolerance --top --weights -o
 
 complete -c edgecnn -e
 complete -c edgecnn -f
@@ -85,6 +85,7 @@ complete -c edgecnn -n '_shtab_edgecnn_using run' -l top -x -d 'classes to show 
 complete -c edgecnn -n '_shtab_edgecnn_using run' -l scale -x -d 'multiply the values by this, e.g. 1/255 (default for pictures: as the model'"'"'s metadata say, else values stay 0 to 255)'
 complete -c edgecnn -n '_shtab_edgecnn_using run' -l offset -x -d 'then add this, e.g. -1'
 complete -c edgecnn -n '_shtab_edgecnn_using run' -l threads -x -d 'default: what the process may use'
+complete -c edgecnn -n '_shtab_edgecnn_using run' -l device -x -d 'cpu (default); gpu, gpu:1 or gpus by TensorFlow; tensorflow for whatever device that has'
 complete -c edgecnn -n '_shtab_edgecnn_using run' -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write the answers to this .npy or .npz file'
 complete -c edgecnn -n '_shtab_edgecnn_using run' -l force -d 'replace the output file if it exists'
 complete -c edgecnn -n '_shtab_edgecnn_using run' -l json -d 'one JSON record on stdout and nothing else'
@@ -111,6 +112,7 @@ complete -c edgecnn -n '_shtab_edgecnn_using compare; and test $_shtab_edgecnn_n
 complete -c edgecnn -n '_shtab_edgecnn_using; and test $_shtab_edgecnn_npos -eq 0' -a bench -d 'Measure how fast a model is on this machine, and how close to what its CPU can.'
 complete -c edgecnn -n '_shtab_edgecnn_using bench' -s h -l help -d 'show this help message and exit'
 complete -c edgecnn -n '_shtab_edgecnn_using bench' -l threads -x -d 'numbers of threads (default: what it may use)'
+complete -c edgecnn -n '_shtab_edgecnn_using bench' -l device -x -d 'cpu (default); gpu, gpu:1 or gpus by TensorFlow; tensorflow for whatever device that has'
 complete -c edgecnn -n '_shtab_edgecnn_using bench' -l batch -x -d 'images in a call (default: 1)'
 complete -c edgecnn -n '_shtab_edgecnn_using bench' -l runs -x -d 'calls to time (default: as many as fit in --seconds)'
 complete -c edgecnn -n '_shtab_edgecnn_using bench' -l seconds -x -d 'time for each row (default: 2)'

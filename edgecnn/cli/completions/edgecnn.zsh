@@ -37,6 +37,7 @@ _shtab_edgecnn_defaults_added=0
 _shtab_edgecnn_bench_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--threads[numbers of threads (default\: what it may use)]:N,N:"
+  "--device[cpu (default)\; gpu, gpu\:1 or gpus by TensorFlow\; tensorflow for whatever device that has]:D:"
   "--batch[images in a call (default\: 1)]:N:"
   "--runs[calls to time (default\: as many as fit in --seconds)]:N:"
   "--seconds[time for each row (default\: 2)]:S:"
@@ -179,6 +180,7 @@ _shtab_edgecnn_run_options=(
   "--scale[multiply the values by this, e.g. 1\/255 (default for pictures\: as the model\'s metadata say, else values stay 0 to 255)]:X:"
   "--offset[then add this, e.g. -1]:X:"
   "--threads[default\: what the process may use]:N:"
+  "--device[cpu (default)\; gpu, gpu\:1 or gpus by TensorFlow\; tensorflow for whatever device that has]:D:"
   "--output[write the answers to this .npy or .npz file]:FILE:_files"
   "--force[replace the output file if it exists]"
   "--json[one JSON record on stdout and nothing else]"
