@@ -16,7 +16,12 @@ from page_runner import blocks, missing, run
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
-RUN = ["quickstart.md", "tutorial.md", *sorted(f"how-to/{path.name}" for path in (DOCS / "how-to").glob("*.md"))]
+RUN = [
+    "quickstart.md",
+    "tutorial.md",
+    "cluster.md",
+    *sorted(f"how-to/{path.name}" for path in (DOCS / "how-to").glob("*.md")),
+]
 LONG = {"tutorial.md", "how-to/make-it-smaller.md"}
 """Pages that train: half a minute each."""
 
