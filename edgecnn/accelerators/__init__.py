@@ -1,0 +1,1 @@
+"""The graph on other engines: TensorFlow, Keras, ONNX."""
