@@ -49,7 +49,7 @@ def test_a_folder_is_classified_and_a_damaged_photo_is_marked(tmp_path: Path) ->
     assert "no picture" in answers["damaged"][1]
     again = run(tmp_path, model, "photos", "answers")
     assert again.returncode == 2
-    assert "--force" in again.stderr
+    assert "has files already" in again.stderr
 
 
 def test_what_is_wrong_with_the_model_is_told_before_a_cluster_starts(tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ def _conv_transpose(b: OnnxBuilder, node: Node) -> None:
     added = [max(0, more - end) for end, more in zip(pads[1::2], extra, strict=True)]
     # ONNX wants output_padding below the stride. Rows beyond that are reached by no input: they are put around the whole.
     usual = all(more < stride for more, stride in zip(added, strides, strict=True))
+    cut: dict[str, Any] = {"pads": [*begins, *ends], "output_padding": added} if usual else {}
     bias = _bias(b, node.inputs[2])
     y = b.op(
         "ConvTranspose",
@@ -198,7 +199,7 @@ def _conv_transpose(b: OnnxBuilder, node: Node) -> None:
         strides=list(strides),
         dilations=list(ints(node.attributes, "dilations")),
         group=number(node.attributes, "groups"),
-        **({"pads": [*begins, *ends], "output_padding": added} if usual else {}),
+        **cut,
     )
     if not usual:
         frame = [more - end for end, more in zip(pads[1::2], extra, strict=True)]

@@ -41,7 +41,6 @@ def main() -> int:
     parser.add_argument("--cpus", type=float, default=1, help="cores of a worker (1)")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of a worker, or its share of one (0)")
     parser.add_argument("--address", help="a running cluster's, or auto (one is started on this machine)")
-    parser.add_argument("--force", action="store_true", help="replace answers that are there")
     arguments = parser.parse_args()
 
     try:
@@ -49,8 +48,10 @@ def main() -> int:
         content = arguments.model.read_bytes()
         if len(model.inputs) != 1:
             raise InputError(f"{arguments.model}: wanted a model with one input, given {len(model.inputs)}")
-        if Path(arguments.answers).exists() and any(Path(arguments.answers).iterdir()) and not arguments.force:
-            raise InputError(f"{arguments.answers}: has files already; allow their replacement with --force")
+        if Path(arguments.answers).exists() and any(Path(arguments.answers).iterdir()):
+            raise InputError(
+                f"{arguments.answers}: has files already, whose answers would be counted too; name another folder"
+            )
         try:
             import ray
         except ImportError as error:
@@ -80,7 +81,7 @@ def main() -> int:
             max_task_retries=-1,
         )
         started = time.perf_counter()
-        answers.write_parquet(arguments.answers, mode="overwrite" if arguments.force else "error")
+        answers.write_parquet(arguments.answers)
         seconds = time.perf_counter() - started
         count = damaged = 0
         for batch in ray.data.read_parquet(arguments.answers).select_columns(["error"]).iter_batches():
