@@ -145,7 +145,8 @@ class ColumnModel:
             order = order.astype(np.int64)
             order[bad] = -1
             return order[:, 0] if self.top == 1 else order
-        rows = [["" if i in set(bad) else labels[k] for k in row] for i, row in enumerate(order.tolist())]
+        marked = set(bad)
+        rows = [["" if i in marked else labels[k] for k in row] for i, row in enumerate(order.tolist())]
         column = np.empty(len(rows), object)
         column[:] = [row[0] for row in rows] if self.top == 1 else rows
         return column

@@ -235,6 +235,23 @@ def test_a_predictor_computes_with_what_its_actor_has() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_an_actor_that_has_a_gpu_computes_there_or_not_at_all() -> None:
+    import ray
+
+    class Asked(Predictor):
+        def device(self) -> str:
+            return self.model.device
+
+    actor = ray.remote(Asked).options(num_gpus=0.5).remote(encode(mean_classifier()))
+    try:
+        found = ray.get(actor.device.remote())
+    except ray.exceptions.RayActorError as error:  # Ray counts a GPU here, whether there is one or not
+        found = str(error)
+    assert found.startswith("gpu") or "DeviceError" in found
+    ray.kill(actor)
+
+
+@pytest.mark.usefixtures("cluster")
 def test_the_best_classes_with_their_names_reach_parquet(tmp_path: Path) -> None:
     import pyarrow.parquet
     import ray
