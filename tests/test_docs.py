@@ -20,6 +20,7 @@ RUN = [
     "quickstart.md",
     "tutorial.md",
     "accelerators.md",
+    "cluster.md",
     *sorted(f"how-to/{path.name}" for path in (DOCS / "how-to").glob("*.md")),
 ]
 LONG = {"tutorial.md", "how-to/make-it-smaller.md"}

@@ -14,12 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": 0,
     "version": 0,
+    "files": 1,
     "graph": 1,
     "format": 2,
     "runtime": 3,
     "accelerators": 4,
     "tools": 4,
     "converters": 5,
+    "integrations": 5,
     "training": 6,
     "zoo": 6,
     "cli": 7,
@@ -28,7 +30,20 @@ FLOORS = {
 PUBLIC = "runtime"
 """What `import edgecnn` loads at once: a room that imports the public names knows this one."""
 
-HEAVY = {"tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "tflite", "sklearn", "matplotlib", "rich"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "h5py",
+    "PIL",
+    "onnx",
+    "tflite",
+    "sklearn",
+    "matplotlib",
+    "rich",
+    "ray",
+    "pandas",
+}
 """Packages that only functions import, so that `import edgecnn` never waits for them."""
 
 CIMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(.+)|c?import[ \t]+(.+))$", re.MULTILINE)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "tflite", "sklearn", "matplotlib")
+HEAVY = ("tensorflow", "keras", "tf_keras", "h5py", "PIL", "onnx", "tflite", "sklearn", "matplotlib", "ray", "pandas")
 
 PRINT_HEAVY = f"import sys, json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
 
@@ -24,6 +24,7 @@ def run(code: str) -> str:
         "import edgecnn",
         "import edgecnn.cli",
         "import edgecnn.training",
+        "import edgecnn.accelerators.onnx, edgecnn.integrations.frames, edgecnn.integrations.ray",
         "import edgecnn; edgecnn.convert, edgecnn.info()",
         "import edgecnn.cli; edgecnn.cli.main(['info'])",
     ],

@@ -135,6 +135,7 @@ def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is
         "zoo": {"keras"},
         "tools": {"keras", "matplotlib", "onnxruntime", "ai_edge_litert"},
         "training": {"keras", "matplotlib"},
+        "integrations": {"ray"},
         "cli": {"rich"},
     }
     foreign: dict[str, set[str]] = {}

@@ -36,8 +36,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn.errors import InputError
+    from edgecnn.files import check_free, suffix_of
     from edgecnn.tools.compare import SUFFIXES, compare, save
-    from edgecnn.tools.files import check_free, suffix_of
     from edgecnn.tools.text import joined
 
     if not arguments.tolerance > 0:

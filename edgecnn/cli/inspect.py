@@ -28,9 +28,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn import format as file_format
+    from edgecnn.files import check_free, suffix_of, write_file
     from edgecnn.graph import Graph
     from edgecnn.tools.anatomy import anatomy
-    from edgecnn.tools.files import check_free, suffix_of, write_file
     from edgecnn.tools.inspect import inspect
     from edgecnn.tools.onnx import write_onnx
     from edgecnn.tools.page import render

@@ -26,7 +26,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> Answer:
-    from edgecnn.tools.files import check_free, suffix_of
+    from edgecnn.files import check_free, suffix_of
     from edgecnn.tools.profile import SUFFIXES, profile_blocks, profile_file
 
     for path in arguments.save:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError
-from edgecnn.tools.files import replacing
+from edgecnn.files import replacing
 
 Array = np.ndarray[Any, Any]
 

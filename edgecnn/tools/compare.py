@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError, MissingPackageError
+from edgecnn.files import suffix_of, write_file
 from edgecnn.graph import Graph, Port
 from edgecnn.runtime.model import Model, load
 from edgecnn.tools.arrays import read_arrays
-from edgecnn.tools.files import suffix_of, write_file
 from edgecnn.tools.page import plain, render
 from edgecnn.tools.text import Block, Table, joined, printable
 from edgecnn.tools.verify import relative_error, sample_inputs

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -38,15 +39,27 @@ def read_image(path: str | os.PathLike[str], shape: Sequence[int | None]) -> Arr
         DataFileError: the file is missing, no picture, damaged, or of a size that would exhaust the memory.
         InputError: the input is none for pictures, or the picture's values have more than 8 bits.
     """
+    return _read(Path(path), str(path), shape)
+
+
+def decode_image(content: bytes, shape: Sequence[int | None], name: str = "a picture") -> Array:
+    """A picture as one image for an input, from the bytes of its file; otherwise as `read_image`.
+
+    Args:
+        name: what errors call it.
+    """
+    return _read(io.BytesIO(content), name, shape)
+
+
+def _read(source: Path | BinaryIO, name: str, shape: Sequence[int | None]) -> Array:
     if len(shape) != 4 or shape[3] not in MODES:
-        raise InputError(f"{path}: an input of shape {tuple(shape)} takes no picture; give a .npy or .npz file")
+        raise InputError(f"{name}: an input of shape {tuple(shape)} takes no picture; give a .npy or .npz file")
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingPackageError(
-            f'{path}: reading pictures needs Pillow, which is not installed: pip install "edgecnn[image]"'
+            f'{name}: reading pictures needs Pillow, which is not installed: pip install "edgecnn[image]"'
         ) from error
-    source = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -54,18 +67,18 @@ def read_image(path: str | os.PathLike[str], shape: Sequence[int | None]) -> Arr
                 picture.load()
                 if picture.mode[0] in "IF":
                     raise InputError(
-                        f"{source}: its values have more than 8 bits (mode {picture.mode}); save it with 8, or as .npy"
+                        f"{name}: its values have more than 8 bits (mode {picture.mode}); save it with 8, or as .npy"
                     )
                 converted = picture.convert(MODES[shape[3]])
     except FileNotFoundError as error:
-        raise DataFileError(f"{source}: no such file") from error
+        raise DataFileError(f"{name}: no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataFileError(f"{source}: refused: {error}") from error
+        raise DataFileError(f"{name}: refused: {error}") from error
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "no picture that Pillow knows, or a damaged one"
-        raise DataFileError(f"{source}: cannot be read: {reason}") from error
+        raise DataFileError(f"{name}: cannot be read: {reason}") from error
     height, width = shape[1] or converted.height, shape[2] or converted.width
     if (converted.width, converted.height) != (width, height):
         converted = converted.resize((width, height), Image.Resampling.BILINEAR)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import InputError, MissingPackageError
+from edgecnn.files import suffix_of, write_file
 from edgecnn.graph import OPERATORS, Graph
-from edgecnn.tools.files import suffix_of, write_file
 from edgecnn.version import __version__
 
 DOMAIN = "edgecnn"

@@ -9,10 +9,10 @@ from io import BytesIO
 from typing import Any
 
 from edgecnn.errors import InputError, MissingPackageError
+from edgecnn.files import suffix_of, write_file
 from edgecnn.runtime.model import load
 from edgecnn.runtime.profiling import CALL, Profile
 from edgecnn.tools.arrays import read_arrays
-from edgecnn.tools.files import suffix_of, write_file
 from edgecnn.tools.info import cpu_name
 from edgecnn.tools.page import render
 from edgecnn.tools.text import Bar, Block, Table

@@ -1,4 +1,4 @@
-"""Files that tools write: beside the target and renamed, so that no half file is ever left."""
+"""Files that people asked for: beside the target and renamed, so that no half file is ever left."""
 
 from __future__ import annotations
 

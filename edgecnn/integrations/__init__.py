@@ -1,0 +1,1 @@
+"""Models inside other people's engines: Ray Data, Spark, Dask."""
