@@ -96,11 +96,9 @@ def test_all_networks_of_a_kind_are_measured_together(
         assert point.litert_ms > 0
 
 
-def test_moved_images_keep_their_pixels(study: Any) -> None:
-    images = np.zeros((50, 28, 28, 1), np.float32)
-    images[:, 10, 12] = 1
-    moved = study.Shifted(images, np.zeros(50, int), 8, 0).changed(images)
-    places = np.argwhere(moved[..., 0])
-    assert (places[:, 0] == np.arange(50)).all()
-    assert np.abs(places[:, 1] - 10).max() == 1
-    assert set(places[:, 2]) == {11, 12, 13, 14, 15, 16}
+def test_processes_of_different_seeds_share_a_folder(study: Any, tmp_path: Path) -> None:
+    one, other = study.Results(tmp_path), study.Results(tmp_path)
+    one.keep(point(study, 0, 0.9))
+    other.keep(point(study, 1, 0.8))
+    one.keep(point(study, 0, 0.95))
+    assert {p.seed: p.accuracy for p in study.Results(tmp_path).points.values()} == {0: 0.95, 1: 0.8}

@@ -336,10 +336,11 @@ _WITH_ACTIVATION = ("conv", "depthwise_conv", "conv_transpose", "dense")
 
 def _spelled(node: Node) -> str | None:
     """The node's activation as a Keras layer takes it by name; None where it has parameters of its own."""
-    function, parameters = str(node.attributes["activation"]), node.attributes["activation_parameters"]
+    function = str(node.attributes["activation"])
+    parameters: Any = node.attributes["activation_parameters"]
     if function == "relu":
         known = {(0.0, math.inf, 0.0): "relu", (0.0, 6.0, 0.0): "relu6", (0.2, math.inf, 0.0): "leaky_relu"}
-        return known.get(parameters)  # type: ignore[call-overload,no-any-return]
+        return known.get(parameters)
     if function == "hard_sigmoid":
         return function if parameters == _HARD_SIGMOID else None
     if function == "elu":
@@ -704,7 +705,8 @@ def _pad(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
 
 def _resize(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     attributes = node.attributes
-    sizes, scales = ints(attributes, "sizes"), attributes["scales"]
+    sizes = ints(attributes, "sizes")
+    scales: Any = attributes["scales"]
     plain = (
         attributes["coordinates"] == "half_pixel"
         and attributes["exclude_outside"] == 1
@@ -712,8 +714,8 @@ def _resize(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     )
     plain = plain and attributes["rounding"] == ("round_prefer_ceil" if attributes["method"] == "nearest" else "floor")
     interpolation = _INTERPOLATIONS.get(str(attributes["method"]))
-    if plain and not any(sizes) and not attributes["antialias"] and all(s >= 1 and s == int(s) for s in scales):  # type: ignore[union-attr]
-        size = tuple(int(s) for s in scales)  # type: ignore[union-attr]
+    if plain and not any(sizes) and not attributes["antialias"] and all(s >= 1 and s == int(s) for s in scales):
+        size = tuple(int(s) for s in scales)
         return self.layer(self.keras.layers.UpSampling2D, names["main"], x, size=size, interpolation=interpolation)
     if plain and all(sizes):
         options = {"antialias": True} if attributes["antialias"] else {}

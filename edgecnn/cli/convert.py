@@ -5,21 +5,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgecnn import format as file_format
 from edgecnn.cli.command import Answer, Command
 from edgecnn.cli.progress import progress
 from edgecnn.errors import DataFileError, InputError
+from edgecnn.files import check_free
 from edgecnn.runtime.model import load
 from edgecnn.tools.text import size_text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite)")
+    parser.add_argument(
+        "model",
+        help="a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite); with --to also an .ecnn file",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="default: beside the model, with the suffix .ecnn")
+    parser.add_argument(
+        "--to",
+        choices=("keras", "saved_model", "onnx"),
+        metavar="FORMAT",
+        help="write another format in place of .ecnn: keras (.keras, to train on), saved_model (a folder for TensorFlow Serving and "
+        "Triton), onnx",
+    )
     parser.add_argument(
         "--weights",
         choices=("float32", "float16", "int8"),
-        default="float32",
-        help="how the file stores weights (default: float32; float16 halves the file and rounds; int8 is yet to come)",
+        help="how the .ecnn file stores weights (default: float32; float16 halves the file and rounds; int8 is yet to come)",
     )
     parser.add_argument("--compress", action="store_true", help="compress the weights without loss, where that helps")
     parser.add_argument("--labels", metavar="FILE", help="names of the classes, UTF-8, one a line")
@@ -51,6 +62,8 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _run(arguments: argparse.Namespace) -> Answer:
     from edgecnn.converters import convert
 
+    if arguments.to:
+        return _export(arguments)
     if arguments.weights == "int8":
         raise InputError(
             "--weights int8: this version does not quantize; use --weights float16 for a file half as large"
@@ -58,6 +71,10 @@ def _run(arguments: argparse.Namespace) -> Answer:
     source = Path(arguments.model)
     if not source.name:
         raise InputError(f"{arguments.model!r}: wanted a model's file (.h5, .hdf5, .keras, .onnx or .tflite)")
+    if source.suffix == ".ecnn" and source.exists():
+        raise InputError(
+            f"{source}: is an .ecnn file already; --to keras, saved_model or onnx writes it as another format"
+        )
     output = Path(arguments.output) if arguments.output else source.with_suffix(".ecnn")
     if output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: output and model are the same file; name another one with -o")
@@ -66,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
         report = convert(
             source,
             output,
-            weights=arguments.weights,
+            weights=arguments.weights or "float32",
             compress=arguments.compress,
             labels=labels,
             overwrite=arguments.force,
@@ -77,6 +94,39 @@ def _run(arguments: argparse.Namespace) -> Answer:
         memory = _peak_memory(output)
     text = f"{report}\npeak memory on this CPU for one image: {size_text(memory)}"
     return Answer({**report.to_json(), "peak_memory": memory}, text)
+
+
+def _export(arguments: argparse.Namespace) -> Answer:
+    """Another format than ours."""
+    from edgecnn.accelerators.export import FORMATS, size_of
+    from edgecnn.converters import to_graph
+
+    wrong = [name for name in ("weights", "compress", "labels", "config", "verify") if getattr(arguments, name)]
+    if wrong:
+        raise InputError(f"--{wrong[0]} is for .ecnn files; leave it out beside --to {arguments.to}")
+    source = Path(arguments.model)
+    if not source.name:
+        raise InputError(f"{arguments.model!r}: wanted a model's file")
+    wanted = FORMATS[arguments.to]
+    output = Path(arguments.output) if arguments.output else source.with_name(f"{source.stem}{wanted.ending}")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(f"{output}: output and model are the same file; name another one with -o")
+    check_free(output, arguments.force)
+    with progress(f"converting {source}"):
+        shapes = named_shapes(arguments.input_shape or [])
+        if source.suffix == ".ecnn" and shapes:
+            raise InputError(f"--input-shape: {source} has its sizes already; leave it out")
+        graph = file_format.read(source) if source.suffix == ".ecnn" else to_graph(source, input_shapes=shapes)
+        wanted.write(graph, output, arguments.force)
+    size = size_of(output)
+    record = {
+        "source": str(source),
+        "output": str(output),
+        "format": arguments.to,
+        "nodes": len(graph.nodes),
+        "size": size,
+    }
+    return Answer(record, f"{source} -> {output} ({arguments.to}): {len(graph.nodes)} nodes, {size:,} bytes")
 
 
 def named_shapes(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
@@ -109,10 +159,12 @@ def _read_labels(path: Path) -> list[str]:
 COMMAND = Command(
     "convert",
     "Convert a Keras, ONNX or LiteRT model to an .ecnn file. Needs no TensorFlow.",
-    "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt",
+    "edgecnn convert model.h5\nedgecnn convert model.keras -o small.ecnn --weights float16 --compress --labels labels.txt\n"
+    "edgecnn convert model.ecnn --to onnx",
     _add_arguments,
     _run,
     "The file is read, never run: no TensorFlow is needed, and nothing in it is executed. What stands between layers is folded into\n"
     "them, the graph is checked after every pass, and the .ecnn file is written beside its place and renamed. Layers that cannot be\n"
-    "converted are listed all at once.",
+    "converted are listed all at once. --to writes another format: for keras that needs Keras, for saved_model TensorFlow, for onnx the\n"
+    "package onnx.",
 )

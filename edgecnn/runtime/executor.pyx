@@ -88,8 +88,8 @@ cdef void compute_images(const call *c, const ec_context *context, size_t first,
 def clock_seconds():
     """What a look at the clock takes: it is part of every time that is taken."""
     cdef double least = 1.0, before, after
-    cdef int i
-    for i in range(1000):
+    cdef int _look
+    for _look in range(1000):
         before = ec_now()
         after = ec_now()
         least = min(least, after - before)
@@ -163,7 +163,7 @@ cdef class Executor:
         PyObject_GetBuffer(seconds, &view, PyBUF_WRITABLE)
         try:
             if <size_t>view.len != self.count * sizeof(double):
-                raise ValueError(f"the array for the times holds {view.len} bytes; wanted {self.count * sizeof(double)}")
+                raise ValueError(f"the array for the times holds {view.len} bytes; wanted {self.count} of float64")
             self._run(arrays, 1, threads, <double *>view.buf)
         finally:
             PyBuffer_Release(&view)

@@ -7,7 +7,7 @@
 
 _shtab_edgecnn_subparsers=(convert inspect run verify compare bench check profile tune prune info completion)
 
-_shtab_edgecnn_convert_option_strings=(-h --help -o --output --weights --compress --labels --config --input-shape --verify --force --json --debug)
+_shtab_edgecnn_convert_option_strings=(-h --help -o --output --to --weights --compress --labels --config --input-shape --verify --force --json --debug)
 _shtab_edgecnn_inspect_option_strings=(-h --help --html --onnx --force --json --debug)
 _shtab_edgecnn_run_option_strings=(-h --help --top --scale --offset --threads --device --output --force --json --debug)
 _shtab_edgecnn_verify_option_strings=(-h --help --threads --json --debug)
@@ -50,6 +50,7 @@ _shtab_edgecnn_prune__o_COMPGEN=_shtab_compgen_files
 _shtab_edgecnn_prune___output_COMPGEN=_shtab_compgen_files
 _shtab_edgecnn_prune___ecnn_COMPGEN=_shtab_compgen_files
 
+_shtab_edgecnn_convert___to_choices=(keras saved_model onnx)
 _shtab_edgecnn_convert___weights_choices=(float32 float16 int8)
 _shtab_edgecnn_check___target_choices=(here pi-zero-2w pi3 pi4 pi5)
 _shtab_edgecnn_prune___normalise_choices=(rms max none)

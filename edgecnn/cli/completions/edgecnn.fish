@@ -51,7 +51,7 @@ function _shtab_edgecnn_using
 end
 
 set -g _shtab_edgecnn_commands convert inspect run verify compare bench check profile tune prune info completion
-set -g _shtab_edgecnn_opts_with_value --batch --batch-size --config --data --device --ecnn --epochs --html --input-shape --labels --layers --learning-rate --loss --max-kb --max-mb --max-ms --normalise --offset --onnx --output --pattern --resume --runs --save --scale --schedule --scope --seconds --seed --sparsity --target --threads --threshold --tolerance --top --weights -o
+set -g _shtab_edgecnn_opts_with_value --batch --batch-size --config --data --device --ecnn --epochs --html --input-shape --labels --layers --learning-rate --loss --max-kb --max-mb --max-ms --normalise --offset --onnx --output --pattern --resume --runs --save --scale --schedule --scope --seconds --seed --sparsity --target --threads --threshold --to --tolerance --top --weights -o
 
 complete -c edgecnn -e
 complete -c edgecnn -f
@@ -61,7 +61,8 @@ complete -c edgecnn -n _shtab_edgecnn_using -l version -d 'show program'"'"'s ve
 complete -c edgecnn -n '_shtab_edgecnn_using; and test $_shtab_edgecnn_npos -eq 0' -a convert -d 'Convert a Keras, ONNX or LiteRT model to an .ecnn file. Needs no TensorFlow.'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -s h -l help -d 'show this help message and exit'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'default: beside the model, with the suffix .ecnn'
-complete -c edgecnn -n '_shtab_edgecnn_using convert' -l weights -xka "float32 float16 int8" -d 'how the file stores weights (default: float32; float16 halves the file and rounds; int8 is yet to come)'
+complete -c edgecnn -n '_shtab_edgecnn_using convert' -l to -xka "keras saved_model onnx" -d 'write another format in place of .ecnn: keras (.keras, to train on), saved_model (a folder for TensorFlow Serving and Triton), onnx'
+complete -c edgecnn -n '_shtab_edgecnn_using convert' -l weights -xka "float32 float16 int8" -d 'how the .ecnn file stores weights (default: float32; float16 halves the file and rounds; int8 is yet to come)'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -l compress -d 'compress the weights without loss, where that helps'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -l labels -xka "(__fish_complete_path (commandline -ct))" -d 'names of the classes, UTF-8, one a line'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'for weights alone (.weights.h5): the JSON of model.to_json()'
@@ -70,7 +71,7 @@ complete -c edgecnn -n '_shtab_edgecnn_using convert' -l verify -d 'compute a go
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -l force -d 'replace the output file if it exists'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -l json -d 'one JSON record on stdout and nothing else'
 complete -c edgecnn -n '_shtab_edgecnn_using convert' -l debug -d 'a traceback with every error'
-complete -c edgecnn -n '_shtab_edgecnn_using convert; and test $_shtab_edgecnn_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite)'
+complete -c edgecnn -n '_shtab_edgecnn_using convert; and test $_shtab_edgecnn_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite); with --to also an .ecnn file'
 complete -c edgecnn -n '_shtab_edgecnn_using; and test $_shtab_edgecnn_npos -eq 0' -a inspect -d 'Show what an .ecnn file holds: graph, shapes, encodings, sparsity, MACs, peak memory, metadata.'
 complete -c edgecnn -n '_shtab_edgecnn_using inspect' -s h -l help -d 'show this help message and exit'
 complete -c edgecnn -n '_shtab_edgecnn_using inspect' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page for the browser: the graph drawn, histograms of the weights, maps of their zeros, the passes'

@@ -95,7 +95,8 @@ _shtab_edgecnn_completion_defaults_added=0
 _shtab_edgecnn_convert_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   {-o,--output}"[default\: beside the model, with the suffix .ecnn]:FILE:_files"
-  "--weights[how the file stores weights (default\: float32\; float16 halves the file and rounds\; int8 is yet to come)]:weights:(float32 float16 int8)"
+  "--to[write another format in place of .ecnn\: keras (.keras, to train on), saved_model (a folder for TensorFlow Serving and Triton), onnx]:FORMAT:(keras saved_model onnx)"
+  "--weights[how the .ecnn file stores weights (default\: float32\; float16 halves the file and rounds\; int8 is yet to come)]:weights:(float32 float16 int8)"
   "--compress[compress the weights without loss, where that helps]"
   "--labels[names of the classes, UTF-8, one a line]:FILE:_files"
   "--config[for weights alone (.weights.h5)\: the JSON of model.to_json()]:FILE:_files"
@@ -104,7 +105,7 @@ _shtab_edgecnn_convert_options=(
   "--force[replace the output file if it exists]"
   "--json[one JSON record on stdout and nothing else]"
   "--debug[a traceback with every error]"
-  ":a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite):_files"
+  ":a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite)\; with --to also an .ecnn file:_files"
 )
 
 # guard to ensure default positional specs are added only once per session
