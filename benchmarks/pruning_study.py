@@ -136,21 +136,9 @@ def fit(model: Any, data: Data, epochs: int, rate: float, seed: int, callbacks: 
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.05)),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=worth_compiling(),
     )
     model.fit(*data.train, batch_size=BATCH, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
-
-
-def worth_compiling() -> bool | str:
-    """Keras' own choice; but not on TensorFlow's CPU, where XLA trains depthwise convolutions six times slower."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False
 
 
 def as_tflite(model: Any) -> bytes:

@@ -54,7 +54,7 @@ def test_tables_hold_means_over_the_seeds_and_no_figure_where_one_lacks(study: A
 def test_what_has_been_trained_is_not_trained_again(study: Any, tmp_path: Path) -> None:
     keras = pytest.importorskip("keras")
     x, y = np.zeros((4, 28, 28, 1), np.float32), np.zeros(4, np.int64)
-    data = study.Data((x, y), (x, y), (x, y))
+    data = study.Data((x, y), (x, y))
 
     def make() -> Any:
         return keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
@@ -82,7 +82,7 @@ def test_all_networks_of_a_kind_are_measured_together(
     monkeypatch.setattr(study, "load_litert", lambda path, threads: lambda x: keras.saving.load_model(kept[path])(x))
     monkeypatch.setattr(study, "as_tflite", lambda model: b"lite")
     x = np.random.default_rng(0).uniform(size=(4, 28, 28, 1)).astype(np.float32)
-    data = study.Data(*[(x, np.zeros(4, np.int64))] * 3)
+    data = study.Data(*[(x, np.zeros(4, np.int64))] * 2)
     results, kept = study.Results(tmp_path), {}
     for technique in ("dense", "block"):
         key = study.key_of("ordinary", technique, 0, 0)

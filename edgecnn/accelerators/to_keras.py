@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ class _Names:
             own = node.name if part == "main" else share[0] if share else f"{node.name}/{part}"
             name = layer_name(own, share)
             free = name not in taken and (name not in reserved or (part == parts[-1] and name == final))
-            if not free:  # what stands behind ">.." tells the layers all the same
+            if not free:  # what stands behind "-->" tells the layers all the same
                 name = layer_name(node.name if part == "main" else f"{node.name}/{part}", share, long=True)
             number = 2
             while name in taken:
@@ -133,8 +134,8 @@ class _Names:
 
 class _Rebuilder:
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
         self.keras = import_keras()
+        self.graph = _without_dots(graph) if self.keras.backend.backend() == "torch" else graph
         self.values: dict[str, Any] = {}
         self.shared: dict[object, Any] = {}
         self.taken: set[str] = set()
@@ -309,11 +310,25 @@ class _Rebuilder:
         return y[(slice(None), *(slice(None, None, step) for step in steps))]
 
 
+def _without_dots(graph: Graph) -> Graph:
+    """The graph with names for its nodes that PyTorch takes for its parameters."""
+    taken = {node.name for node in graph.nodes}
+    nodes = []
+    for node in graph.nodes:
+        name = plain = node.name.replace(".", "_")
+        while name != node.name and name in taken:
+            name += "_"
+        taken.add(name)
+        layers = tuple(name if layer == node.name else layer.replace(".", "_") for layer in node.layers)
+        nodes.append(replace(node, name=name, layers=layers) if plain != node.name else replace(node, layers=layers))
+    return replace(graph, nodes=tuple(nodes))
+
+
 def _safe(name: str) -> str:
     """A public name as Keras takes it: as it is, where that can be."""
     return (
         name
-        if re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\-]*(>[A-Za-z0-9.][A-Za-z0-9_.\-]*)*", name)
+        if re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\-]*(>[A-Za-z0-9][A-Za-z0-9_.\-]*)*", name)
         else layer_name(name, (name,))
     )
 

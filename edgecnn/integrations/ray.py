@@ -84,9 +84,10 @@ class Predictor:
         if isinstance(model, ray.ObjectRef):
             model = ray.get(model)
         grant = granted()
-        self._columns = ColumnModel(
-            load_model(model, grant.threads if threads is None else threads, device or grant.device), options
-        )
+        device = device or grant.device
+        if threads is None and device == "cpu":  # TensorFlow has threads of its own
+            threads = grant.threads
+        self._columns = ColumnModel(load_model(model, threads, device), options)
         self.model = self._columns.model
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Array]:

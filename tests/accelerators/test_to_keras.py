@@ -142,7 +142,7 @@ def separable(layers: Any) -> Any:
 def sequence(layers: Any) -> Any:
     """Over time: causal and dilated convolutions, a depthwise one, group normalisation; sizes that are not known."""
     x = inputs = layers.Input((None, 6), name="sound")
-    x = layers.Conv1D(8, 3, padding="causal", dilation_rate=2, activation="relu", name="past")(x)
+    x = layers.Conv1D(8, 3, padding="causal", dilation_rate=2, activation="relu", name="the.past")(x)
     x = layers.DepthwiseConv1D(3, padding="same", name="each")(x)
     x = layers.GroupNormalization(2, name="groups")(x)
     return keras.Model(
@@ -214,7 +214,7 @@ def test_layers_keep_their_names_and_kinds(tmp_path: Path) -> None:
     model = edgecnn.to_keras(tmp_path / "m.ecnn")
     kinds = {layer.name: type(layer).__name__ for layer in model.layers}
     assert kinds["pad"] == "ZeroPadding2D"
-    assert kinds["c0>.n0"] == "Conv2D"
+    assert kinds["c0->n0"] == "Conv2D"
     assert kinds["a0"] == "ReLU"
     assert kinds["c1"] == "Conv2D"
     assert kinds["plus"] == "Add"
