@@ -273,7 +273,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "phone"])
 def test_the_page_works_in_a_browser(profile: Profile, tmp_path: Path, size: tuple[int, int], dark: bool) -> None:
-    many = tuple(step(f"step {index}", 0.01 * (index + 1)) for index in range(20))
+    many = tuple(step(f"step {index}", 0.0001 * (index + 1)) for index in range(20))
     profile = replace(profile, steps=many, model="<img src=x onerror=alert(1)>")
     profile.save(tmp_path / "p.html")
     with Browser() as browser:
@@ -285,6 +285,12 @@ def test_the_page_works_in_a_browser(profile: Profile, tmp_path: Path, size: tup
         assert page.evaluate("document.querySelectorAll('svg circle').length") == 20
         assert page.evaluate("document.querySelectorAll('svg rect').length") == 2
         assert page.evaluate("document.querySelectorAll('.bar > div').length") == 20
+        widths = page.evaluate(
+            "[...document.querySelectorAll('.bar > div')].map(one => one.getBoundingClientRect().width)"
+        )
+        room = page.evaluate("document.querySelector('.bar').clientWidth")
+        assert sum(widths) > 0.95 * (room - 2 * len(widths))
+        assert widths[19] > 10 * widths[0]
         first = "document.querySelector('tbody tr').children[1].textContent"
         assert page.evaluate(first) == "step 19"  # the longest
         page.evaluate("[...document.querySelectorAll('th button')].find(b => b.textContent === 'time').click()")

@@ -17,8 +17,11 @@ const describe = (step) => step.operator === "call" ? [
 
 // The network as a bar: width is time, colour is efficiency.
 function timeBar() {
+  // Parts of a thousand: flex items whose numbers sum to less than one leave room.
+  const whole = steps.reduce((sum, step) => sum + step.median_ms, 0) || 1;
+  const width = (step) => (1000 * step.median_ms) / whole + 1e-6;
   const bar = h("div", { class: "bar", role: "img", "aria-label": "steps by time" },
-    steps.map((step) => h("div", { ...lights(step.key), style: `flex:${Math.max(step.median_ms, 1e-9)} 1 0;background:${colour(step)}`, tip: () => describe(step) },
+    steps.map((step) => h("div", { ...lights(step.key), style: `flex:${width(step)} 1 0;background:${colour(step)}`, tip: () => describe(step) },
       step.share > 0.045 ? h("span", {}, step.node, h("br"), ms(step.median_ms)) : null)));
   return [bar, h("div", { class: "legend" }, "efficiency 0", h("div", { class: "ramp" }), "100 % of what peak and cache allow",
     h("span", {}, h("i", { style: "background:var(--faint)" }), "entering and leaving the call"))];
