@@ -60,13 +60,6 @@ EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
 #elif EC_VECTOR_BYTES == 32
 static const int32_t ec_first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 EC_INLINE vfloat vload_first(const float *p, size_t n) {
-    /* Where a page ends there may be none behind it. CPUs then leave the masked lanes alone, with a microcode assist; QEMU before 8.0
-       reads them all the same. */
-    if (__builtin_expect(((uintptr_t)p & 4095) > 4096 - EC_VECTOR_BYTES, 0)) {
-        float x[LANES] = {0};
-        for (size_t i = 0; i < n; i++) x[i] = p[i];
-        return vload(x);
-    }
     return (vfloat)_mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(ec_first_lanes + 8 - n)));
 }
 EC_INLINE void vstore_first(float *p, vfloat x, size_t n) {
