@@ -72,6 +72,10 @@ class FileInfo:
     constants: tuple[ConstantInfo, ...]
 
 
+ROOM = 64
+"""Bytes of the widest vector."""
+
+
 @dataclass(frozen=True)
 class _Record:
     """One entry of the directory of constants."""
@@ -261,12 +265,23 @@ def _known_shape(source: Input, constant: str) -> tuple[int, ...]:
     return shape
 
 
+def _with_room(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy with memory behind it, for a constant at the file's end. Kernels load whole vectors, of which the lanes beyond an array are
+    masked; behind the last page there may be none, which costs a microcode assist (and older emulators fault)."""
+    copy = np.zeros(array.size + ROOM // array.itemsize, array.dtype)[: array.size].reshape(array.shape)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy
+
+
 def _constant(record: _Record, weights: memoryview) -> Constant:
     def fail(message: str) -> CorruptFileError:
         return CorruptFileError(f"{record.where}: {message}")
 
     offset, length = record.blobs[0]
     array = encodings.decode(record.tag, record.raw_length, weights[offset : offset + length], record.shape, fail)
+    if len(weights) - offset - length < ROOM:
+        array = _with_room(array)
     if record.tag != encodings.INT8:
         return Constant(record.name, array, encodings.NAMES[record.tag])
     channels = 1 if record.axis is None else record.shape[record.axis]

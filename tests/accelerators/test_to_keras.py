@@ -378,6 +378,7 @@ def test_landmark_networks_come_back(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "again.ecnn").read_bytes() == (tmp_path / "m.ecnn").read_bytes()
     (tmp_path / "again.ecnn").unlink()
     sizes = [size or 224 for size in model.input_shape[1:]]
-    np.savez(tmp_path / "m.npz", **{model.input_names[0]: rng.random((1, *sizes), np.float32)})
+    name = edgecnn.load(tmp_path / "m.ecnn").inputs[0].name
+    np.savez(tmp_path / "m.npz", **{name: rng.random((1, *sizes), np.float32)})
     for backend in [name for name, package in BACKENDS.items() if importlib.util.find_spec(package) is not None]:
         run_backend(backend, tmp_path)
