@@ -107,22 +107,24 @@ def extension(module: str, *sources: str) -> Extension:
     if not FREE_THREADED:
         macros.append(("Py_LIMITED_API", "0x030B0000"))
     return Extension(
-        f"edgecnn.runtime.{module}",
-        [f"{RUNTIME}/{module.replace('.', '/')}.pyx", *(f"{MICROKERNELS}/{source}" for source in sources)],
-        include_dirs=[RUNTIME, MICROKERNELS],
+        f"edgecnn.{module}",
+        [f"edgecnn/{module.replace('.', '/')}.pyx", *(f"{MICROKERNELS}/{source}" for source in sources)],
+        include_dirs=[RUNTIME, MICROKERNELS, "edgecnn/format"],
         define_macros=macros,
         extra_compile_args=COMMON + CYTHON_ONLY,
         libraries=[] if sys.platform == "win32" else ["m"],
-        depends=[str(path) for path in sorted(Path(RUNTIME).rglob("*.h"))],
+        depends=[str(path) for path in sorted(Path("edgecnn").rglob("*.h"))],
         py_limited_api=not FREE_THREADED,
     )
 
 
 EXTENSIONS = [
-    extension("cpu", "portable.c", *INSTRUCTION_SETS.get(TARGET, [])),
-    extension("workers"),
-    extension("executor"),
-    *(extension(f"kernels.{path.stem}") for path in sorted(Path(RUNTIME, "kernels").glob("*.pyx"))),
+    extension("format.checksum"),
+    extension("format.primitives"),
+    extension("runtime.cpu", "portable.c", *INSTRUCTION_SETS.get(TARGET, [])),
+    extension("runtime.workers"),
+    extension("runtime.executor"),
+    *(extension(f"runtime.kernels.{path.stem}") for path in sorted(Path(RUNTIME, "kernels").glob("*.pyx"))),
 ]
 
 setup(

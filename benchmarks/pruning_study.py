@@ -123,10 +123,56 @@ def depthwise() -> Any:
     return Model(inputs, layers.Dense(10, "softmax")(x), name="depthwise")
 
 
-NETWORKS: dict[str, Callable[[], Any]] = {"ordinary": ordinary, "depthwise": depthwise}
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is made and trained.
+
+    Attributes:
+        build: makes it.
+        longer: how many times as long it trains.
+        mirrored: whether half of the images, others in each epoch, are shown as in a mirror.
+    """
+
+    build: Callable[[], Any]
+    longer: int = 1
+    mirrored: bool = False
 
 
-def fit(model: Any, data: Data, epochs: int, rate: float, seed: int, callbacks: Sequence[Any] = ()) -> Any:
+NETWORKS = {
+    "ordinary": Recipe(ordinary),
+    # Longer training alone makes it worse: after 20 epochs it knows 98.8 % of the training images and 91.1 % of the others.
+    "depthwise": Recipe(depthwise, longer=2, mirrored=True),
+}
+
+
+def mirrored(images: Array, labels: Array, seed: int) -> Any:
+    """Batches of all images in an order that changes, half of the images mirrored."""
+    import keras
+
+    class Mirrored(keras.utils.PyDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rng = np.random.default_rng(seed)
+            self.on_epoch_end()
+
+        def __len__(self) -> int:
+            return -(-len(images) // BATCH)
+
+        def __getitem__(self, index: int) -> tuple[Array, Array]:
+            chosen = self.order[BATCH * index : BATCH * (index + 1)]
+            turned = self.turned[chosen, None, None, None]
+            return np.where(turned, images[chosen, :, ::-1], images[chosen]), labels[chosen]
+
+        def on_epoch_end(self) -> None:
+            self.order = self.rng.permutation(len(images))
+            self.turned = self.rng.random(len(images)) < 0.5
+
+    return Mirrored()
+
+
+def fit(
+    model: Any, data: Data, epochs: int, rate: float, seed: int, callbacks: Sequence[Any] = (), mirror: bool = False
+) -> Any:
     """Train with Adam, the learning rate falling along a cosine to a twentieth."""
     import keras
 
@@ -137,7 +183,8 @@ def fit(model: Any, data: Data, epochs: int, rate: float, seed: int, callbacks: 
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    model.fit(*data.train, batch_size=BATCH, epochs=epochs, callbacks=list(callbacks), verbose=0)
+    shown = {"x": mirrored(*data.train, seed)} if mirror else dict(zip("xy", data.train, strict=True), batch_size=BATCH)
+    model.fit(**shown, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
 
@@ -207,21 +254,26 @@ class Results:
             os.replace(beside, path)
 
 
-def pruned(model: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int) -> Any:
+def pruned(model: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int, mirror: bool = False) -> Any:
     """The model with so many zeros, half of the epochs gradually, fine-tuned in all of them."""
     from edgecnn.training import Pruning, Schedule, remove_channels
 
     steps = epochs * -(-len(data.train[0]) // BATCH)
     schedule = Schedule(end=max(1, steps // 2), frequency=max(1, steps // 20))
-    fit(model, data, epochs, 2e-3, seed, [Pruning(sparsity, pattern, scope="network", schedule=schedule)])
+    fit(model, data, epochs, 2e-3, seed, [Pruning(sparsity, pattern, scope="network", schedule=schedule)], mirror)
     return remove_channels(model) if pattern == "channel" else model
 
 
 def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.Namespace) -> None:
     """Accuracy against sparsity, each network pruned on from the one before."""
-    for network, build in NETWORKS.items():
+    for network, recipe in NETWORKS.items():
         dense = key_of(network, "dense", 0, seed)
-        model = results.network(dense, data, lambda b=build: fit(seeded(b, seed), data, arguments.epochs, 3e-3, seed))
+
+        def train(recipe: Recipe = recipe) -> Any:
+            epochs = recipe.longer * arguments.epochs
+            return fit(seeded(recipe.build, seed), data, epochs, 3e-3, seed, mirror=recipe.mirrored)
+
+        model = results.network(dense, data, train)
         for pattern in arguments.patterns:
             own = ":" in pattern and "block" not in pattern
             before, last = 0.0, model
@@ -229,8 +281,10 @@ def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.
                 # Channels that have gone are no longer there to be counted.
                 more = 1 - (1 - sparsity) / (1 - before) if pattern == "channel" else sparsity
 
-                def make(last: Any = last, more: float = more, pattern: str = pattern) -> Any:
-                    return pruned(last, data, more, pattern, arguments.fine_tune, seed)
+                def make(
+                    last: Any = last, more: float = more, pattern: str = pattern, mirror: bool = recipe.mirrored
+                ) -> Any:
+                    return pruned(last, data, more, pattern, arguments.fine_tune, seed, mirror)
 
                 last = results.network(key_of(network, pattern, sparsity, seed), data, make)
                 before = sparsity

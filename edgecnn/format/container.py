@@ -1,18 +1,15 @@
-"""Header, section table, and the primitives that sections are made of: what docs/format.md calls the container.
-
-Everything is little-endian. Integers in sections are unsigned LEB128 ("varints"), in their shortest form.
-"""
+"""Header, section table, checksums: what docs/format.md calls the container. Everything is little-endian."""
 
 from __future__ import annotations
 
+import _thread
 import struct
-import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecnn.errors import CorruptFileError, GraphError, VersionError
-from edgecnn.format.mapping import checksum_of
+from edgecnn.errors import CorruptFileError, VersionError
+from edgecnn.format.checksum import checksum_of
 
 MAGIC = b"\x89ECNN\r\n\x1a"
 VERSION = (1, 0)
@@ -27,7 +24,7 @@ SECTION_NAMES = {GRAPH: "graph", CONSTANTS: "constants", WEIGHTS: "weights", MET
 REQUIRED = 1
 """Flag: a reader that does not know the section must refuse the file."""
 
-LARGE_SECTION = 2**20
+LARGE_SECTION = 2**22
 """Bytes that take longer to sum up than a thread to start."""
 
 MOST_SECTIONS = 1024
@@ -135,16 +132,17 @@ class Checksums:
     def __init__(self, data: memoryview, sections: Sequence[Section], name: str) -> None:
         self.data, self.name = data, name
         self.error: BaseException | None = None
-        self.thread: threading.Thread | None = None
+        self.beside = _thread.allocate_lock()
+        """Held until the large ones are known."""
         for section in sections:
             if section.length <= LARGE_SECTION:
                 self._hold(section)
         large = [section for section in sections if section.length > LARGE_SECTION]
         if large:
-            thread = threading.Thread(target=self._hold_beside, args=(large,), daemon=True)
+            self.beside.acquire()
             try:
-                thread.start()
-                self.thread = thread
+                # A threading.Thread's start waits until it runs, on a core that other work may hold.
+                _thread.start_new_thread(self._hold_beside, (large,))
             except RuntimeError:  # no more threads are to be had
                 self._hold_beside(large)
 
@@ -160,6 +158,8 @@ class Checksums:
                 self._hold(section)
         except BaseException as error:  # whatever it is: what could not be checked must not pass
             self.error = error
+        finally:
+            self.beside.release()
 
     def wait(self) -> None:
         """Until all are known.
@@ -167,115 +167,7 @@ class Checksums:
         Raises:
             CorruptFileError: one is wrong.
         """
-        if self.thread:
-            self.thread.join()
+        with self.beside:
+            pass
         if self.error:
             raise self.error
-
-
-class Output:
-    """Builds a section from primitives. What a reader would refuse is a GraphError."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def varint(self, value: int) -> None:
-        """An unsigned integer, seven bits a byte, the lowest first."""
-        if not 0 <= value < 2**64:
-            raise GraphError("a number is negative or longer than the 64 bits that the file has for it")
-        while value >= 0x80:
-            self.data.append(value & 0x7F | 0x80)
-            value >>= 7
-        self.data.append(value)
-
-    def signed(self, value: int) -> None:
-        """A signed integer, zigzag: 0, -1, 1, -2 ... as 0, 1, 2, 3 ..."""
-        self.varint(value << 1 if value >= 0 else (-value << 1) - 1)
-
-    def double(self, value: float) -> None:
-        """IEEE 754 binary64."""
-        self.data += struct.pack("<d", value)
-
-    def text(self, value: str) -> None:
-        """Length in bytes, then UTF-8."""
-        try:
-            encoded = value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise GraphError(f"name {value!r} is not Unicode text: it holds half of a surrogate pair") from error
-        self.varint(len(encoded))
-        self.data += encoded
-
-
-class Input:
-    """Reads a section's primitives; every way of being wrong is a CorruptFileError that says where."""
-
-    def __init__(self, data: memoryview, where: str) -> None:
-        self.data = data
-        self.size = len(data)
-        self.where = where
-        self.at = 0
-
-    def fail(self, message: str) -> CorruptFileError:
-        """The error for the present position."""
-        return CorruptFileError(f"{self.where}, byte {self.at}: {message}")
-
-    def varint(self, below: int | None = None, what: str = "a number") -> int:
-        """An unsigned integer, less than `below` if given."""
-        if self.at < self.size:
-            value = self.data[self.at]
-            if value < 0x80 and (below is None or value < below):  # nearly all are: worth a short way
-                self.at += 1
-                return value
-        value = shift = 0
-        while True:
-            if self.at >= self.size:
-                raise self.fail(f"the section ends inside {what}")
-            byte = self.data[self.at]
-            self.at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift > 63:
-                break
-        if value >= 2**64 or byte >= 0x80:
-            raise self.fail(f"{what} is longer than 64 bits")
-        if byte == 0 and shift > 7:
-            raise self.fail(f"{what} is not in its shortest form")
-        if below is not None and value >= below:
-            raise self.fail(f"{what} is {value}; wanted less than {below}")
-        return value
-
-    def signed(self) -> int:
-        """A zigzag integer."""
-        value = self.varint()
-        return value >> 1 if value & 1 == 0 else -(value >> 1) - 1
-
-    def count(self, what: str) -> int:
-        """A number of items that follow; each takes a byte at least, so that it can never exceed what is left."""
-        return self.varint(self.size - self.at + 1, f"the number of {what}")
-
-    def raw(self, size: int, what: str) -> memoryview:
-        """The next bytes."""
-        if size > len(self.data) - self.at:
-            raise self.fail(f"{what} takes {size} bytes; {len(self.data) - self.at} are left")
-        self.at += size
-        return self.data[self.at - size : self.at]
-
-    def double(self) -> float:
-        """IEEE 754 binary64."""
-        (value,) = struct.unpack("<d", self.raw(8, "a float"))
-        return float(value)
-
-    def text(self) -> str:
-        """Length in bytes, then UTF-8."""
-        encoded = self.raw(self.varint(what="a string's length"), "a string")
-        try:
-            return str(encoded, "utf-8")
-        except UnicodeDecodeError as error:
-            raise self.fail(f"a string is not UTF-8: {error.reason}") from error
-
-    def end(self) -> None:
-        """Nothing may follow."""
-        if self.at != len(self.data):
-            raise self.fail(f"{len(self.data) - self.at} bytes follow the section's last record")

@@ -187,6 +187,8 @@ def _dense(tag: int, data: memoryview, shape: tuple[int, ...], count: int, fail:
     stored = np.frombuffer(data, _DENSE[tag])
     if tag == FLOAT16:
         return stored.astype(np.float32)
+    if stored.flags.aligned and stored.dtype.isnative:  # what np.require would find out in ten times the time
+        return stored
     return np.require(stored, np.int8 if tag == INT8 else np.float32, "A")
 
 

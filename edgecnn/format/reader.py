@@ -23,11 +23,12 @@ from edgecnn.format.container import (
     MOST_RANK,
     WEIGHTS,
     Checksums,
-    Input,
     Section,
     align,
     parse_head,
 )
+from edgecnn.format.mapping import address_of
+from edgecnn.format.primitives import Input
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
 from edgecnn.graph import Constant, Graph, Node, Port, Quantization, Tensor
 from edgecnn.graph.graph import MAX_ELEMENTS
@@ -218,7 +219,7 @@ def _strings(source: Input) -> list[str]:
 
 
 def _string(source: Input, strings: list[str]) -> str:
-    return strings[source.varint(len(strings), "the index of a string")]
+    return source.item(strings, "the index of a string")
 
 
 def _directory(parts: dict[int, memoryview], strings: list[str], name: str) -> list[_Record]:
@@ -266,8 +267,12 @@ def _known_shape(source: Input, constant: str) -> tuple[int, ...]:
 
 
 def _with_room(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A copy with memory behind it, for a constant at the file's end. Kernels load whole vectors, of which the lanes beyond an array are
-    masked; behind the last page there may be none, which costs a microcode assist (and older emulators fault)."""
+    """An array behind which there is memory: itself, or a copy if it ends with a page, behind which there may be none.
+
+    Kernels load whole vectors, of which the lanes beyond an array are masked; where these have no memory that costs a
+    microcode assist (and older emulators fault)."""
+    if -(address_of(array) + array.nbytes) % mmap.PAGESIZE >= ROOM:
+        return array
     copy = np.zeros(array.size + ROOM // array.itemsize, array.dtype)[: array.size].reshape(array.shape)
     copy[...] = array
     copy.flags.writeable = False
@@ -317,7 +322,7 @@ def _ports(source: Input, strings: list[str], tensors: list[str]) -> tuple[str, 
     ports = []
     for _ in range(source.count("ports")):
         name = _string(source, strings)
-        ports.append(Port(name, tensors[source.varint(len(tensors), "the index of a tensor")]))
+        ports.append(Port(name, source.item(tensors, "the index of a tensor")))
     return structure, tuple(ports)
 
 
@@ -330,7 +335,7 @@ def _node(source: Input, strings: list[str], tensors: list[str], constants: list
         if index and (index - 1) // 2 >= len(known):
             raise source.fail(f"node {name!r} reads number {(index - 1) // 2} of {len(known)}")
         inputs.append(known[(index - 1) // 2] if index else "")
-    outputs = [tensors[source.varint(len(tensors), "the index of a tensor")] for _ in range(source.count("outputs"))]
+    outputs = [source.item(tensors, "the index of a tensor") for _ in range(source.count("outputs"))]
     attributes: dict[str, Any] = {}
     previous = ""
     for _ in range(source.count("attributes")):
@@ -342,12 +347,19 @@ def _node(source: Input, strings: list[str], tensors: list[str], constants: list
     return Node(operator, name, tuple(inputs), tuple(outputs), attributes, tuple(layers))
 
 
+_ATTRIBUTES: tuple[Callable[[Input, list[str]], Any], ...] = (
+    lambda source, strings: source.signed(),
+    lambda source, strings: source.double(),
+    _string,
+    lambda source, strings: tuple([source.signed() for _ in range(_items(source, "integers"))]),
+    lambda source, strings: tuple([source.double() for _ in range(_items(source, "floats"))]),
+)
+"""Reads an attribute of each kind."""
+
+
+def _items(source: Input, what: str) -> int:
+    return source.varint(MOST_ITEMS + 1, f"the number of {what}")
+
+
 def _attribute(source: Input, strings: list[str]) -> Any:
-    readers: tuple[Callable[[], Any], ...] = (
-        source.signed,
-        source.double,
-        lambda: _string(source, strings),
-        lambda: tuple(source.signed() for _ in range(source.varint(MOST_ITEMS + 1, "the number of integers"))),
-        lambda: tuple(source.double() for _ in range(source.varint(MOST_ITEMS + 1, "the number of floats"))),
-    )
-    return readers[source.varint(len(readers), "the kind of an attribute")]()
+    return _ATTRIBUTES[source.varint(len(_ATTRIBUTES), "the kind of an attribute")](source, strings)

@@ -19,12 +19,12 @@ from edgecnn.format.container import (
     MOST_RANK,
     REQUIRED,
     WEIGHTS,
-    Output,
     Section,
     align,
     pack_head,
     place_sections,
 )
+from edgecnn.format.primitives import Output
 from edgecnn.graph import Constant, Graph, Port
 
 STRUCTURES = ("single", "list", "dict")

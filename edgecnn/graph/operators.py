@@ -241,6 +241,8 @@ def number(attributes: Attributes, name: str) -> int:
 
 def effective_kernel(kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
     """What a dilated kernel spans along each spatial axis."""
+    if max(dilations, default=1) == 1 and len(kernel) == len(dilations):
+        return tuple(kernel)
     return tuple((size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True))
 
 

@@ -9,6 +9,11 @@ from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_meet, ec_now, ec_st
 from edgecnn.runtime.workers cimport give_back, hire, share_out
 
 
+cdef extern from "pages.h" nogil:
+    size_t EC_LARGE_PAGE
+    void ec_ask_for_large_pages(void *memory, size_t size)
+
+
 cdef size_t ALIGNMENT = 64
 
 
@@ -35,16 +40,18 @@ cdef class Workspace:
 
     def __cinit__(self, size_t arena_bytes, size_t scratch_bytes):
         # A quarter page between arena and scratch keeps their first lines out of the same cache set.
-        cdef size_t total = arena_bytes + scratch_bytes + 1024 + 2 * ALIGNMENT
-        self.block = malloc(total)
+        cdef size_t total = arena_bytes + scratch_bytes + 1024 + ALIGNMENT
+        cdef size_t alignment = EC_LARGE_PAGE if total >= EC_LARGE_PAGE else ALIGNMENT
+        self.block = malloc(total + alignment)
         if self.block == NULL:
             raise MemoryError(f"no memory for a workspace of {total} bytes")
-        self.arena = <float *>((<uintptr_t>self.block + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+        self.arena = <float *>((<uintptr_t>self.block + alignment - 1) // alignment * alignment)
+        ec_ask_for_large_pages(self.arena, total)
         self.scratch = <unsigned char *>(
             (<uintptr_t>self.arena + arena_bytes + 1024 + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
         )
         # NaN, in case a kernel reads what none has written.
-        memset(self.block, 0xFF, total)
+        memset(self.arena, 0xFF, total)
 
     def __dealloc__(self):
         free(self.block)

@@ -9,6 +9,7 @@ size. Source of the placement: Pisarchyk & Lee 2020 (arXiv 2001.03288), section 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -149,13 +150,25 @@ class _Layouter:
         views = {name: self._view(name) for name in self.blocks}
         views |= {name: self._output_view(name, ARENA) for name in self.inner}
         copies = tuple((name, self._output_view(name, buffer)) for name, buffer in self.copies)
-        placements = tuple(sorted((self._placement(block) for block in placed), key=lambda p: (p.first, p.offset)))
-        return Layout(views, copies, frozenset(self.skipped), arena * 4, placements)
+        return Layout(views, copies, frozenset(self.skipped), arena * 4, self._placements(placed))
 
-    def _placement(self, block: _Block) -> Placement:
-        inside = [name for name in self.slices if self.blocks[self._root(name)[0]] is block]
-        members = tuple(dict.fromkeys(block.members + inside))
-        return Placement(members, 4 * block.offset, 4 * self._block_size(block), block.first, block.last)
+    def _placements(self, placed: Sequence[_Block]) -> tuple[Placement, ...]:
+        members = {id(block): list(block.members) for block in placed}
+        for name in self.slices:
+            outer = id(self.blocks[self._root(name)[0]])
+            if outer in members:  # else it lies in an output
+                members[outer].append(name)
+        found = [
+            Placement(
+                tuple(dict.fromkeys(members[id(block)])),
+                4 * block.offset,
+                4 * self._block_size(block),
+                block.first,
+                block.last,
+            )
+            for block in placed
+        ]
+        return tuple(sorted(found, key=lambda p: (p.first, p.offset)))
 
     def _make_blocks(self) -> None:
         end = len(self.graph.nodes)
@@ -288,13 +301,13 @@ class _Layouter:
                 blocks.append(block)
         sizes = {id(block): self._block_size(block) for block in blocks}
         placed: list[_Block] = []
+        alive: dict[int, list[_Block]] = defaultdict(list)
+        """By the number of a node: what is placed and holds a tensor then."""
         total = 0
         for block in sorted(blocks, key=lambda b: (-sizes[id(b)], b.first, b.root)):
-            taken = sorted(
-                (other.offset, other.offset + sizes[id(other)])
-                for other in placed
-                if other.first <= block.last and block.first <= other.last
-            )
+            times = range(block.first, block.last + 1)
+            others = {id(other): other.offset for time in times for other in alive[time]}
+            taken = sorted((start, start + sizes[other]) for other, start in others.items())
             offset = 0
             for start, end in taken:
                 if offset + sizes[id(block)] <= start:
@@ -302,6 +315,8 @@ class _Layouter:
                 offset = max(offset, end)
             block.offset = offset
             placed.append(block)
+            for time in times:
+                alive[time].append(block)
             total = max(total, offset + sizes[id(block)])
         return total, placed
 

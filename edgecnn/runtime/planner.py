@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,16 +20,17 @@ from edgecnn.runtime.kernels.algorithms import ROWS
 from edgecnn.runtime.kernels.algorithms import algorithms as algorithms_of
 from edgecnn.runtime.kernels.chain import prepare_chain
 from edgecnn.runtime.kernels.filling import fill_all
+from edgecnn.runtime.kernels.packing import Shelf
 from edgecnn.runtime.memory import Layout, View, layout
-
-if TYPE_CHECKING:
-    from edgecnn.runtime.kernels.filling import Filling, Later
 
 SERIAL_MACS, SERIAL_VALUES = 65536, 16384
 """Steps of fewer multiply-adds and output values than these run on one thread: meeting costs more than sharing."""
 
 WAITING_BYTES = 2**21
 """Of weights that wait for being packed: what of the file is in memory beside what is packed already."""
+
+SHARED_BYTES = 2**18
+"""Weights of fewer bytes are packed by one thread."""
 
 
 @dataclass
@@ -60,19 +61,19 @@ def _nbytes(packed: Any) -> int:
 class Packing:
     """What a plan packs. Nothing of it is seen by other plans before it is done, so that plans can be made at once."""
 
-    def __init__(self, weights: PackedWeights) -> None:
+    def __init__(self, weights: PackedWeights, expected: int = 0) -> None:
         self.weights = weights
         self.packed: dict[tuple[str, str], Any] = {}
-        self.fillings: list[Filling] = []
+        self.shelf = Shelf(expected)
         self.sources: list[np.ndarray] = []
         self.waiting = 0
 
-    def get(self, key: tuple[str, str], sources: Sequence[np.ndarray], pack: Callable[[Later], Any]) -> Any:
+    def get(self, key: tuple[str, str], sources: Sequence[np.ndarray], pack: Callable[[Shelf], Any]) -> Any:
         """What `pack` gives for some constants, once. Its values may be filled in later, by `finish` at the latest; then the
         constants are not needed in memory any more."""
         known = self.weights.store if key in self.weights.store else self.packed
         if key not in known:
-            known[key] = pack(self.fillings.append)
+            known[key] = pack(self.shelf)
         self.sources += sources
         self.waiting += sum(source.nbytes for source in sources)
         if self.waiting > WAITING_BYTES:
@@ -80,10 +81,10 @@ class Packing:
         return known[key]
 
     def _fill(self) -> None:
-        fill_all(self.fillings, self.weights.threads)
-        for source in self.sources:
-            forget(source)
-        self.fillings, self.sources, self.waiting = [], [], 0
+        fill_all(self.shelf.fillings, self.weights.threads if self.waiting > SHARED_BYTES else 1)
+        forget(self.sources)
+        self.sources, self.waiting = [], 0
+        self.shelf.fillings.clear()
 
     def finish(self) -> None:
         """Fill in what waits, and let other plans see it."""
@@ -137,7 +138,7 @@ class Placed:
         index = self._index(role)
         return None if index is None else self.constants[index]
 
-    def packed(self, purpose: str, pack: Callable[[Later], Any]) -> Any:
+    def packed(self, purpose: str, pack: Callable[[Shelf], Any]) -> Any:
         """This node's packed weights for a purpose; see `Packing.get`."""
         sources = [constant for constant in self.constants if constant is not None]
         return self.packing.get((self.node.name, f"{purpose} {self.instruction_set.name}"), sources, pack)
@@ -174,6 +175,9 @@ def infer_shapes(graph: Graph, inputs: Mapping[str, tuple[int, ...]]) -> dict[st
         InputError: the network does not take that size.
     """
     shapes: dict[str, tuple[int | None, ...]] = {name: (None, *shape) for name, shape in inputs.items()}
+    known = {name: tensor.shape for name, tensor in graph.tensors.items()}
+    if shapes.items() <= known.items() and not any(None in shape[1:] for shape in known.values()):
+        return {name: shape[1:] for name, shape in known.items()}  # type: ignore[misc]  # as the graph was checked for
     for node in graph.nodes:
         given = [
             None if not name else shapes[name] if name in shapes else graph.constants[name].shape
@@ -211,7 +215,7 @@ def plan(
     chain_of = {node.name: chain for chain in chains for node in chain}
     places = layout(graph, shapes, chains)
     compared = _compared(graph)
-    packing = Packing(weights)
+    packing = Packing(weights, sum(constant.array.nbytes for constant in graph.constants.values()))
     steps: list[Step] = []
     nodes: list[tuple[Node, ...]] = []
 

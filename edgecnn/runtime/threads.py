@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from edgecnn.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MOST = 256
 """More threads than this are taken for a mistake."""
@@ -26,30 +22,25 @@ def available() -> int:
 
 def _quota() -> int | None:
     """Whole cores in this process's cgroup quota (version 2, then 1); None without one."""
-    from pathlib import Path  # here: it is a sixth of edgecnn's import
-
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
     found: list[int] = []
-    for line in lines:
+    for line in _read("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            folder = Path("/sys/fs/cgroup") / path.lstrip("/")
-            for place in (folder, *folder.parents):
-                if Path("/sys/fs/cgroup") not in (place, *place.parents):
-                    break
-                found += _cores(_read(place / "cpu.max").split())
+            # A group's quota holds for those within it.
+            folders = ["/sys/fs/cgroup", *filter(None, path.split("/"))]
+            for depth in range(len(folders), 0, -1):
+                found += _cores(_read("/".join((*folders[:depth], "cpu.max"))).split())
         elif "cpu" in controllers.split(","):
-            folder = Path("/sys/fs/cgroup/cpu") / path.lstrip("/")
-            found += _cores([_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")])
+            folder = f"/sys/fs/cgroup/cpu/{path.lstrip('/')}"
+            found += _cores([_read(f"{folder}/cpu.cfs_quota_us"), _read(f"{folder}/cpu.cfs_period_us")])
     return min(found, default=None)
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
+    """A file's text, nothing where there is no such file. No pathlib: importing it takes as long as loading a small network."""
     try:
-        return path.read_text().strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
     except OSError:
         return ""
 

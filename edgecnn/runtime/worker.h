@@ -10,6 +10,7 @@ typedef void (*ec_job)(void *work, int thread, int threads);
 /* One thread, which lives as long as the process: nothing frees this. All zeros to begin with. */
 typedef struct {
     atomic_int busy, sleepers; /* sleepers: on `busy`; the worker while it has no work, its caller while it has */
+    atomic_int ready;          /* whether the system has let it run yet */
     ec_job job;
     void *work;
     int thread, threads, spins;
@@ -18,12 +19,23 @@ typedef struct {
 /* What the thread of a worker runs. It knows nothing of Python. */
 static inline void ec_serve(void *worker) {
     ec_worker *w = (ec_worker *)worker;
+    atomic_store(&w->ready, 1);
     for (;;) {
         ec_wait_while(&w->busy, 0, &w->sleepers, w->spins);
         w->job(w->work, w->thread, w->threads);
         atomic_store(&w->busy, 0);
         if (atomic_load(&w->sleepers)) ec_wake(&w->busy);
     }
+}
+
+/* Whether a worker runs, which takes a new one some tens of microseconds, or milliseconds where other work holds the cores. Waits for
+   the former. */
+static inline int ec_is_ready(ec_worker *w) {
+    for (int i = 0; i < EC_STARTING_SPINS; i++) {
+        if (atomic_load_explicit(&w->ready, memory_order_acquire)) return 1;
+        ec_pause();
+    }
+    return 0;
 }
 
 /* Does all shares of `work`, those beside the first by `workers`, which must be idle and the caller's own. Returns when all

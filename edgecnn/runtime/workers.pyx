@@ -19,6 +19,7 @@ cdef extern from "worker.h" nogil:
     ctypedef struct ec_worker:
         pass
     void ec_serve(void *) noexcept
+    bint ec_is_ready(ec_worker *) noexcept
     void ec_share_out(ec_worker **workers, int count, ec_job job, void *work, int crowded) noexcept
 
 
@@ -74,8 +75,10 @@ cdef Worker start():
 
 
 cdef list hire(int count):
-    """So many idle workers, or fewer with a warning. They are the caller's until it gives them back."""
-    cdef list taken = []
+    """So many idle workers, or fewer: those of them that run, and with a warning where the system starts no more. They
+    are the caller's until it gives them back."""
+    cdef list taken = [], late = []
+    cdef Worker worker
     cdef bint told = refused
     while len(taken) < count:
         try:
@@ -95,6 +98,11 @@ cdef list hire(int count):
         except RuntimeWarning:
             give_back(taken)
             raise
+    # All shares of a work wait for each other: what is still being started would be waited for by the others.
+    late = [worker for worker in taken if not ec_is_ready(worker.worker)]
+    if late:
+        taken = [worker for worker in taken if worker not in late]
+        _idle[:0] = late
     return taken
 
 

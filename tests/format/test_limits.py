@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgecnn.errors import CorruptFileError, GraphError, InputError, ModelFileError
-from edgecnn.format import container, encode, encodings, read
+from edgecnn.format import encode, encodings, primitives, read
 from edgecnn.graph import Constant
 from file_graphs import resealed, rich_graph
 from small_models import convolution, mean_classifier
@@ -101,14 +101,14 @@ def test_a_rank_or_a_list_that_the_file_has_no_room_for_is_not_written() -> None
 
 
 def test_a_zero_does_not_hide_sizes_that_numpy_refuses() -> None:
-    out = container.Output()
+    out = primitives.Output()
     out.varint(3)
     for size in (0, 2**40, 2**40):
         out.varint(size)
     from edgecnn.format.reader import _known_shape
 
     with pytest.raises(CorruptFileError, match="more than"):
-        _known_shape(container.Input(memoryview(bytes(out.data)), "here"), "w")
+        _known_shape(primitives.Input(memoryview(bytes(out.data)), "here"), "w")
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])

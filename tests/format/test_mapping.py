@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.format.mapping import CHUNK, checksum_of, forget
+from edgecnn.format.checksum import CHUNK, checksum_of
+from edgecnn.format.mapping import forget
 
 
 def resident(path: Path) -> int:
@@ -47,7 +48,7 @@ def test_forgotten_values_come_back(mapped: tuple[Path, memoryview, bytes]) -> N
     expected = np.frombuffer(data[64 : 64 + 8 * 2**20], np.float32).reshape(1024, -1)
     assert array.tobytes() == expected.tobytes()
     before = resident(path) if Path("/proc/self/smaps").exists() else 0
-    forget(array)
+    forget([array])
     if before:
         assert before >= array.nbytes
         assert resident(path) <= before - array.nbytes // 2  # large pages may reach over its ends
@@ -58,5 +59,18 @@ def test_arrays_of_other_origin_are_left_alone() -> None:
     array = np.arange(5000.0)
     for given in (array, array[::2], np.frombuffer(bytes(8192), np.uint8), np.zeros(0)):
         kept = given.copy()
-        forget(given)
+        forget([given])
         np.testing.assert_array_equal(given, kept)
+
+
+def test_neighbours_are_let_go_together_and_what_lies_far_apart_is_not(mapped: tuple[Path, memoryview, bytes]) -> None:
+    path, view, _ = mapped
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("only Linux tells what is in memory")
+    whole = np.frombuffer(view, np.uint8)
+    whole.max()
+    before = resident(path)
+    megabyte = 2**20
+    forget([whole[5 * megabyte : 6 * megabyte], whole[:megabyte], whole[megabyte + 4096 : 2 * megabyte]])
+    gone = before - resident(path)
+    assert 2.75 * megabyte <= gone <= 5 * megabyte  # large pages may reach over the ends

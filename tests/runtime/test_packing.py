@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.runtime import cpu
-from edgecnn.runtime.kernels.filling import Filling, fill_all
+from edgecnn.runtime.kernels.filling import fill_all
 from edgecnn.runtime.kernels.packing import (
+    BLOCK,
+    LARGE_PAGE,
     POINTS,
+    Shelf,
     WinogradForm,
-    aligned,
     filter_transformation,
     pack_blocks,
     pack_depthwise,
@@ -36,9 +38,9 @@ def test_panels_give_back_the_matrix(
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((depth, each * groups), np.float32)
     bias = rng.standard_normal(each * groups, np.float32) if biased else None
-    fillings: list[Filling] = []
-    packed, panels = pack_panels(weights, bias, groups, lanes, ROWS[lanes], fillings.append)
-    fill_all(fillings, threads)
+    shelf = Shelf()
+    packed, panels = pack_panels(weights, bias, groups, lanes, ROWS[lanes], shelf)
+    fill_all(shelf.fillings, threads)
     again, biases = np.zeros_like(weights), np.zeros(each * groups, np.float32)
     covered = np.zeros(each * groups, int)
     for panel in panels:
@@ -69,15 +71,29 @@ def test_panels_differ_by_one_vector_at_most(filters: int, lanes: int) -> None:
 def test_depthwise_weights_come_block_by_block(channels: int, lanes: int) -> None:
     rng = np.random.default_rng(0)
     weights, bias = rng.standard_normal((3, 2, channels), np.float32), rng.standard_normal(channels, np.float32)
-    packed = pack_depthwise(weights, bias, lanes)
+    packed = pack_depthwise(weights, bias, lanes, Shelf())
     flat = packed.transpose(1, 0, 2).reshape(7, -1)
     np.testing.assert_array_equal(flat[0, :channels], bias)
     np.testing.assert_array_equal(flat[1:, :channels], weights.reshape(6, channels))
     assert not flat[:, channels:].any()
 
 
-def test_aligned_arrays_start_at_cache_lines() -> None:
-    assert all(aligned(size).ctypes.data % 64 == 0 and aligned(size).size == size for size in (1, 15, 64, 1000))
+@pytest.mark.parametrize("expected", [0, 10 * BLOCK])
+def test_arrays_start_at_cache_lines_are_zero_and_lie_apart(expected: int) -> None:
+    shelf = Shelf(expected)
+    sizes = (1, 15, 64, 1000, LARGE_PAGE // 4, 3, BLOCK, 17, BLOCK // 4)
+    arrays = [shelf.aligned(size) for size in sizes]
+    for number, (array, size) in enumerate(zip(arrays, sizes, strict=True), 1):
+        assert array.ctypes.data % 64 == 0
+        assert array.shape == (size,)
+        assert not array.any()
+        array[:] = number
+    assert all((array == number).all() for number, array in enumerate(arrays, 1))
+
+
+def test_memory_that_is_not_there_is_a_memory_error() -> None:
+    with pytest.raises(MemoryError):
+        Shelf(BLOCK).aligned(2**60)
 
 
 @given(st.sampled_from([(4, 2), (6, 4), (6, 2), (8, 2), (8, 6)]), st.integers(0, 2**32 - 1))
@@ -109,9 +125,9 @@ def test_winograd_panels_hold_every_transformed_filter(
     form = WinogradForm(6, 4, 4, 2)
     weights = rng.standard_normal((3, 3, depth, each * groups), np.float32)
     bias = rng.standard_normal(each * groups, np.float32) if biased else None
-    fillings: list[Filling] = []
-    packed, panels, biases = pack_winograd(weights, bias, groups, form, isa, fillings.append)
-    fill_all(fillings, threads)
+    shelf = Shelf()
+    packed, panels, biases = pack_winograd(weights, bias, groups, form, isa, shelf)
+    fill_all(shelf.fillings, threads)
     high, wide = filter_transformation(6, 3), filter_transformation(4, 3)
     expected = np.einsum("ai,bj,ijcn->abcn", high, wide, weights).reshape(24, depth, -1)
     covered = np.zeros(each * groups, int)
@@ -147,7 +163,7 @@ def test_blocks_hold_every_weight_once(
 ) -> None:
     weights = sparse_matrix(taps * channels, groups * each, share)
     bias = np.arange(groups * each, dtype=np.float32)
-    packed, places, runs, slices, panels = pack_blocks(weights, bias, groups, taps, width)
+    packed, places, runs, slices, panels = pack_blocks(weights, bias, groups, taps, width, Shelf())
     again, covered = np.zeros_like(weights), np.zeros(groups * each, int)
     for start, column, columns, first, count in panels.tolist():
         np.testing.assert_array_equal(packed[start : start + columns], bias[column : column + columns])
@@ -197,7 +213,7 @@ def test_masks_and_values_give_back_the_matrix(depth: int, columns: int, form: t
 def test_single_weights_are_all_there_once(depth: int, filters: int, size: tuple[int, int], share: float) -> None:
     weights = sparse_matrix(depth, filters, share)
     bias = np.arange(filters, dtype=np.float32)
-    values, places, rows, biases, slices, parts = pack_single(weights, bias, *size)
+    values, places, rows, biases, slices, parts = pack_single(weights, bias, *size, Shelf())
     cut, again = -(-depth // size[0]), np.zeros_like(weights)
     assert len(values) == len(places) == np.count_nonzero(weights)
     for part, (column, columns, start) in enumerate(parts.tolist()):

@@ -176,14 +176,12 @@ def _present(weights: np.ndarray, give_back: bool = False) -> np.ndarray | None:
         give_back: the pages of the file that are looked at: a few values may bring a megabyte of them into memory.
     """
     # What is dense shall not be read for nothing, nor the pages of the file that hold it: a sample tells.
-    flat = weights.reshape(-1)
-    firsts = [flat.size * i // SAMPLE_PIECES for i in range(SAMPLE_PIECES)]
-    sample = 0
-    for first in firsts:
-        sample += int(np.count_nonzero(flat[first : first + SAMPLE_PIECE]))
-        if give_back:
-            forget(weights)
-    if sample > (1 - LEAST_ZEROS / 2) * sum(min(SAMPLE_PIECE, flat.size - first) for first in firsts):
+    each = max(weights.size // SAMPLE_PIECES, 1)
+    pieces = weights.reshape(-1)[: weights.size // each * each].reshape(-1, each)[:, :SAMPLE_PIECE]
+    sample = np.count_nonzero(pieces)
+    if give_back:
+        forget([weights])
+    if sample > (1 - LEAST_ZEROS / 2) * pieces.size:
         return None
     present = weights.reshape(-1, weights.shape[-1]) != 0
     return present if np.count_nonzero(present) <= (1 - LEAST_ZEROS) * present.size else None

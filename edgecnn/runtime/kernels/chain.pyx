@@ -9,10 +9,15 @@ Source: Alwani et al. 2016, "Fused-layer CNN accelerators" (MICRO), section III;
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memmove
+from libc.string cimport memcpy, memmove
 
 from edgecnn.runtime.executor cimport Step, as_view
+from edgecnn.runtime.kernels.panels cimport divide_up
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+
+
+cdef enum:
+    MOST = 8  # links
 
 
 ctypedef struct link:
@@ -57,7 +62,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     # Rows [first, last) of the last output belong to this thread alone; buffers are its own, so that threads compute a
     # few rows between their shares twice and never wait for each other.
     cdef const chain_arguments *a = <const chain_arguments *>step.arguments
-    cdef link links[8]
+    cdef link links[MOST]
     cdef ec_context inner = context[0]
     cdef float *buffers = <float *>context.scratch
     cdef const float *x
@@ -113,19 +118,26 @@ def band_of(spans, heights, widths, budget):
     Returns:
         (band, rows of each buffer), or None where not even one row fits.
     """
-    best = None
-    last = heights[-1]
-    for bands in range(last, 0, -1):
-        band = -(-last // bands)
-        rows, capacity = band, []
-        for (span, stride, _), height in zip(reversed(spans[1:]), reversed(heights[:-1])):
-            rows = min((rows - 1) * stride + span, height)
-            capacity.append(rows)
-        capacity.reverse()
-        if sum(r * w for r, w in zip(capacity, widths)) > budget:
+    cdef size_t[MOST] span, stride, height, width, capacity, best
+    cdef size_t n = len(heights), i, rows, floats, last = heights[-1], bands = last, band = 0, room = budget
+    if n > MOST:
+        raise ValueError(f"a chain of {n} links; wanted at most {MOST}")
+    for i in range(n):
+        span[i], stride[i], _ = spans[i]
+        height[i], width[i] = heights[i], widths[i]
+    while bands > 0:
+        rows = divide_up(last, bands)
+        floats = 0
+        for i in range(n - 1, 0, -1):
+            rows = min((rows - 1) * stride[i] + span[i], height[i - 1])
+            capacity[i - 1] = rows
+            floats += rows * width[i - 1]
+        if floats > room:
             break
-        best = (band, capacity)
-    return best
+        band = divide_up(last, bands)
+        memcpy(best, capacity, sizeof(best))
+        bands -= 1
+    return (band, [best[i] for i in range(n - 1)]) if band else None
 
 
 def prepare_chain(placed, steps, spans, budget):

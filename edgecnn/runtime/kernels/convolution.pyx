@@ -387,8 +387,8 @@ cdef ConvolutionStep prepare_product(placed, product):
     rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
     packed, panels = placed.packed(
         product.purpose,
-        lambda later: pack_panels(
-            product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows, later
+        lambda shelf: pack_panels(
+            product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows, shelf
         ),
     )
     step.keep = packed

@@ -70,7 +70,7 @@ def prepare_depthwise_conv(placed):
     pads = resolve_pads(attributes, placed.shapes[0][:-1], effective_kernel(kernel, dilations))
     rows, columns = in_two(kernel, 1)
     filters, bias = weights.reshape(rows, columns, channels), placed.constant("bias")
-    packed = placed.packed("depthwise", lambda _: pack_depthwise(filters, bias, instruction_set.lanes))
+    packed = placed.packed("depthwise", lambda shelf: pack_depthwise(filters, bias, instruction_set.lanes, shelf))
     step.keep = packed
     a.weights = <const float *><uintptr_t>packed.ctypes.data
     a.x, a.out = as_view(x), as_view(out)

@@ -1,12 +1,10 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from edgecnn.runtime.kernels.packing import Panel
 
 class Filling: ...
-
-Later = Callable[[Filling], object]
 
 class PanelFilling(Filling):
     def __init__(

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from edgecnn.format.mapping import address_of
 from edgecnn.runtime.kernels.filling import PanelFilling
 
 if TYPE_CHECKING:
-    from edgecnn.runtime.kernels.filling import Later
+    from edgecnn.runtime.kernels.filling import Filling
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """A few vectors of neighbouring filters.
 
     Attributes:
@@ -35,11 +36,54 @@ class Panel:
     start: int
 
 
-def aligned(size: int) -> np.ndarray:
-    """Zeros for `size` floats that start at a multiple of 64 bytes."""
-    block = np.zeros(size + 16, np.float32)
-    skip = -block.ctypes.data % 64 // 4
-    return block[skip : skip + size]
+LARGE_PAGE = 2**21
+"""Bytes of a large page, on x86 and ARM with small ones of 4 KiB."""
+BLOCK = 4 * LARGE_PAGE
+"""Least bytes that a `Shelf` asks the system for at once; more of a large network's: a block's last page is not full."""
+
+
+class Shelf:
+    """Where packed arrays lie, and what gives them their values.
+
+    Memory comes in blocks of large pages where the system has them: the first touch of a page takes a microsecond, and a
+    network's weights are thousands of small ones.
+
+    Args:
+        expected: bytes of weights, about. Of fewer than a block each array gets memory of its own.
+    """
+
+    def __init__(self, expected: int = 0) -> None:
+        self.fillings: list[Filling] = []
+        self.block = max(BLOCK, expected // 4) if expected >= BLOCK and hasattr(mmap, "MADV_HUGEPAGE") else 0
+        self.rest = np.zeros(0, np.float32)
+
+    def aligned(self, size: int) -> np.ndarray:
+        """Zeros for `size` floats that start at a multiple of 64 bytes."""
+        if not self.block:
+            return _from(np.zeros(size + 16, np.float32), 64)[:size]
+        if size > self.rest.size:
+            self.rest = _large_pages(max(4 * size, self.block))
+        array, self.rest = self.rest[:size], self.rest[-(-size // 16) * 16 :]
+        # Threads that touch a large page at once would all clear one, and give all but one back.
+        _from(array, LARGE_PAGE)[:: LARGE_PAGE // 4] = 0
+        return array
+
+
+def _from(array: np.ndarray, alignment: int) -> np.ndarray:
+    """An array of floats, from where it lies at a multiple of some bytes."""
+    return array[-address_of(array) % alignment // 4 :]
+
+
+def _large_pages(size: int) -> np.ndarray:
+    """Zeros in large pages, as many bytes or a few more."""
+    size = -(-size // LARGE_PAGE) * LARGE_PAGE
+    try:
+        memory = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no memory for {size} bytes of weights") from error
+    with contextlib.suppress(OSError):  # a kernel without large pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return _from(np.frombuffer(memory, np.float32), LARGE_PAGE)[: size // 4]
 
 
 def split_filters(filters: int, lanes: int, rows: Sequence[int]) -> list[int]:
@@ -56,7 +100,7 @@ def split_filters(filters: int, lanes: int, rows: Sequence[int]) -> list[int]:
 
 
 def pack_panels(
-    weights: np.ndarray, bias: np.ndarray | None, groups: int, lanes: int, rows: Sequence[int], later: Later
+    weights: np.ndarray, bias: np.ndarray | None, groups: int, lanes: int, rows: Sequence[int], shelf: Shelf
 ) -> tuple[np.ndarray, tuple[Panel, ...]]:
     """Pack a matrix for `groups` products side by side.
 
@@ -65,7 +109,7 @@ def pack_panels(
         bias: float32 (filters,) or None.
         lanes: floats in a vector.
         rows: see `split_filters`.
-        later: takes the `Filling` that gives the array its values.
+        shelf: where the array lies, without its values at first.
 
     Returns:
         All panels in one aligned array, and where each lies: group by group, equally many for each.
@@ -73,7 +117,7 @@ def pack_panels(
     depth, filters = weights.shape
     each = filters // groups
     widths = split_filters(each, lanes, rows)
-    packed = aligned(groups * sum(widths) * lanes * (depth + 1))
+    packed = shelf.aligned(groups * sum(widths) * lanes * (depth + 1))
     panels: list[Panel] = []
     offset = 0
     for group in range(groups):
@@ -86,7 +130,7 @@ def pack_panels(
             offset += width * (depth + 1)
             column += columns
     bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
-    later(PanelFilling(np.ascontiguousarray(weights, np.float32), bias, packed, panels, lanes))
+    shelf.fillings.append(PanelFilling(np.ascontiguousarray(weights, np.float32), bias, packed, panels, lanes))
     return packed, tuple(panels)
 
 
@@ -97,7 +141,7 @@ PART = 512
 
 
 def pack_blocks(
-    weights: np.ndarray, bias: np.ndarray | None, groups: int, taps: int, width: int
+    weights: np.ndarray, bias: np.ndarray | None, groups: int, taps: int, width: int, shelf: Shelf
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pack the rows of panels of `width` filters that are not all zero.
 
@@ -120,7 +164,7 @@ def pack_blocks(
     # All panels are cut at the same k: filters of equal weights give equal sums, whatever stands beside them.
     cut = max(-(-max(map(len, kept)) // BLOCK_SLICE), 1)
     edges = [depth * i // cut for i in range(cut + 1)]
-    packed = aligned((rows + len(firsts)) * width)
+    packed = shelf.aligned((rows + len(firsts)) * width)
     slices: list[tuple[int, ...]] = []
     panels: list[tuple[int, ...]] = []
     runs: list[np.ndarray] = []
@@ -152,7 +196,7 @@ def pack_blocks(
 
 
 def pack_single(
-    weights: np.ndarray, bias: np.ndarray | None, size: int, lanes: int
+    weights: np.ndarray, bias: np.ndarray | None, size: int, lanes: int, shelf: Shelf
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pack the weights that are not zero, by slices of K and within these by filters.
 
@@ -176,7 +220,7 @@ def pack_single(
     slices: list[tuple[int, ...]] = []
     parts: list[tuple[int, ...]] = []
     cut = -(-filters // PART)
-    biases = aligned(cut * (-(-filters // cut // lanes) + 1) * lanes)
+    biases = shelf.aligned(cut * (-(-filters // cut // lanes) + 1) * lanes)
     row = entry = start = 0
     for i in range(cut):
         first, last = filters * i // cut, filters * (i + 1) // cut
@@ -235,7 +279,7 @@ def pack_masked(weights: np.ndarray, lanes: int, vectors: int) -> tuple[np.ndarr
     return np.concatenate((*values, np.zeros(lanes, np.float32))), masks, first
 
 
-def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int) -> np.ndarray:
+def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int, shelf: Shelf) -> np.ndarray:
     """Pack depthwise weights: for each vector of channels its biases, then its taps, row by row.
 
     Args:
@@ -248,13 +292,19 @@ def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int) -> 
     channels = weights.shape[2]
     blocks = -(-channels // lanes)
     taps = weights.shape[0] * weights.shape[1]
-    padded = np.zeros((1 + taps, blocks * lanes), np.float32)
+    packed = shelf.aligned(blocks * (1 + taps) * lanes).reshape(blocks, 1 + taps, lanes)
+    _spread(weights.reshape(taps, channels), packed[:, 1:])
     if bias is not None:
-        padded[0, :channels] = bias
-    padded[1:, :channels] = weights.reshape(taps, channels)
-    packed = aligned(padded.size)
-    packed[:] = padded.reshape(1 + taps, blocks, lanes).transpose(1, 0, 2).ravel()
-    return packed.reshape(blocks, 1 + taps, lanes)
+        _spread(bias[None], packed[:, :1])
+    return packed
+
+
+def _spread(rows: np.ndarray, blocks: np.ndarray) -> None:
+    """(R, C) values to (ceil(C / lanes), R, lanes)."""
+    lanes = blocks.shape[2]
+    whole, rest = divmod(rows.shape[1], lanes)
+    blocks[:whole] = rows[:, : whole * lanes].reshape(len(rows), whole, lanes).transpose(1, 0, 2)
+    blocks[whole:, :, :rest] = rows[:, whole * lanes :]
 
 
 POINTS = {1: (), 4: (0.0, 1.0, -1.0), 6: (0.0, 0.625, -0.625, 1.5, -1.5), 8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)}

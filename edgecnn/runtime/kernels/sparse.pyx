@@ -263,7 +263,7 @@ def prepare_blocks(placed, size_t vectors):
     width = vectors * instruction_set.lanes
     packed = placed.packed(
         f"blocks {vectors}",
-        lambda _: pack_blocks(product.weights, placed.constant("bias"), product.groups, a.c.taps, width),
+        lambda shelf: pack_blocks(product.weights, placed.constant("bias"), product.groups, a.c.taps, width, shelf),
     )
     step.keep = packed
     values, channels, runs, slices, panels = packed
@@ -303,7 +303,7 @@ def prepare_single(placed):
     a.slices = divide_up(a.depth, a.slice)
     packed = placed.packed(
         "single weights",
-        lambda _: pack_single(product.weights, placed.constant("bias"), a.slice, instruction_set.lanes),
+        lambda shelf: pack_single(product.weights, placed.constant("bias"), a.slice, instruction_set.lanes, shelf),
     )
     step.keep = packed
     values, places, rows, biases, slices, parts = packed

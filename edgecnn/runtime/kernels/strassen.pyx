@@ -27,7 +27,7 @@ from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, pa
 from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_BINARY_subtract, ec_activation, ec_panel, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
-from edgecnn.runtime.kernels.packing import Panel, aligned, split_filters
+from edgecnn.runtime.kernels.packing import Panel, split_filters
 
 # Longer sums are cut into slices, as in convolution.pyx.
 cdef size_t SLICE = 256
@@ -233,13 +233,13 @@ cdef class HalvesFilling(Filling):
                 m[j + 6 * step] = b21[j] - t2
 
 
-def pack_halves(weights, bias, InstructionSet instruction_set, later):
+def pack_halves(weights, bias, InstructionSet instruction_set, shelf):
     """The seven matrices, panel by panel in the order of their use: B11, B21, T2, T3, T1, B22, T4.
 
     Args:
         weights: float32 (depth, filters), both even.
         bias: float32 (filters,) or None.
-        later: takes the `Filling` that gives the panels their values.
+        shelf: where the arrays lie, the panels without their values at first.
 
     Returns:
         All panels in one aligned array, each [7][depth / 2][vectors * lanes]; where each lies; the biases, two rows a
@@ -248,8 +248,8 @@ def pack_halves(weights, bias, InstructionSet instruction_set, later):
     depth, filters = weights.shape[0] // 2, weights.shape[1] // 2
     lanes = instruction_set.lanes
     widths = split_filters(filters, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)])
-    packed = aligned(PRODUCTS * depth * sum(widths) * lanes)
-    biases = aligned((2 * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
+    packed = shelf.aligned(PRODUCTS * depth * sum(widths) * lanes)
+    biases = shelf.aligned((2 * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
     panels, offset, column = [], 0, 0
     for index, vectors in enumerate(widths):
         width, columns = vectors * lanes, min(vectors * lanes, filters - column)
@@ -259,7 +259,7 @@ def pack_halves(weights, bias, InstructionSet instruction_set, later):
         panels.append(Panel(vectors, column, columns, offset, 0))
         offset += PRODUCTS * depth * width
         column += columns
-    later(HalvesFilling(np.ascontiguousarray(weights, np.float32), packed, panels, lanes))
+    shelf.fillings.append(HalvesFilling(np.ascontiguousarray(weights, np.float32), packed, panels, lanes))
     return packed, tuple(panels), biases
 
 
@@ -271,7 +271,7 @@ def prepare_strassen(placed):
     x, out, weights = placed.view("x"), placed.out, placed.constant("weights")
     weights = weights.reshape(weights.shape[-2:])
     packed, panels, bias = placed.packed(
-        "strassen", lambda later: pack_halves(weights, placed.constant("bias"), instruction_set, later)
+        "strassen", lambda shelf: pack_halves(weights, placed.constant("bias"), instruction_set, shelf)
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)

@@ -2,8 +2,7 @@ import numpy as np
 
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Step
-from edgecnn.runtime.kernels.filling import Later
-from edgecnn.runtime.kernels.packing import Panel, WinogradForm
+from edgecnn.runtime.kernels.packing import Panel, Shelf, WinogradForm
 from edgecnn.runtime.planner import Placed
 
 def forms(instruction_set: InstructionSet) -> tuple[WinogradForm, ...]: ...
@@ -14,5 +13,5 @@ def pack_winograd(
     groups: int,
     form: WinogradForm,
     instruction_set: InstructionSet,
-    later: Later,
+    shelf: Shelf,
 ) -> tuple[np.ndarray, tuple[Panel, ...], np.ndarray]: ...

@@ -34,7 +34,7 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.graph.operators import resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
-from edgecnn.runtime.kernels.packing import Panel, WinogradForm, aligned, filter_transformation, split_filters
+from edgecnn.runtime.kernels.packing import Panel, WinogradForm, filter_transformation, split_filters
 
 # What a block's tiles and the products of a panel may take of the second-level cache, the filters passing through the
 # rest. Where that makes too few tiles to use the filters often, the products alone stay there, and the tiles are read
@@ -266,14 +266,14 @@ cdef class FilterFilling(Filling):
                 v += lanes
 
 
-def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction_set, later):
+def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction_set, shelf):
     """Transform and pack the filters of a convolution.
 
     Args:
         weights: float32 (rows, columns, channels of a group, filters).
         bias: float32 (filters,) or None.
         form: whose taps are the filters'.
-        later: takes the `Filling` that gives the panels their values.
+        shelf: where the arrays lie, the panels without their values at first.
 
     Returns:
         All panels in one aligned array, each [positions][channels][vectors * lanes]; where each lies; the biases of a
@@ -282,8 +282,8 @@ def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction
     depth, filters = weights.shape[2:]
     each, lanes = filters // groups, instruction_set.lanes
     widths = split_filters(each, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)])
-    packed = aligned(groups * sum(widths) * lanes * form.positions * depth)
-    biases = aligned((groups * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
+    packed = shelf.aligned(groups * sum(widths) * lanes * form.positions * depth)
+    biases = shelf.aligned((groups * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
     panels = []
     offset = 0
     for group in range(groups):
@@ -296,7 +296,8 @@ def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction
             panels.append(Panel(vectors, first, columns, offset, 0))
             offset += form.positions * depth * vectors * lanes
             column += columns
-    later(FilterFilling(np.ascontiguousarray(weights, np.float32), packed, panels, form, instruction_set))
+    source = np.ascontiguousarray(weights, np.float32)
+    shelf.fillings.append(FilterFilling(source, packed, panels, form, instruction_set))
     return packed, tuple(panels), biases
 
 
@@ -330,7 +331,7 @@ def prepare_winograd(placed, form):
 
     packed, panels, bias = placed.packed(
         f"winograd {form}",
-        lambda later: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set, later),
+        lambda shelf: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set, shelf),
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)

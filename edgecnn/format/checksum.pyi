@@ -1,0 +1,3 @@
+CHUNK: int
+
+def checksum_of(data: bytes | memoryview, portable: bool = False) -> int: ...

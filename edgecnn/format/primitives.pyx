@@ -1,0 +1,148 @@
+"""What sections are made of: integers, floats, strings, as `Output` writes them and `Input` reads them.
+
+Little-endian. Integers are unsigned LEB128 ("varints"), in their shortest form. A file of a few hundred nodes holds
+tens of thousands of them, and loading waits for all: hence compiled.
+"""
+
+import struct
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+from edgecnn.errors import CorruptFileError, GraphError
+
+
+class Output:
+    """Builds a section from primitives. What a reader would refuse is a GraphError."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def varint(self, value):
+        """An unsigned integer, seven bits a byte, the lowest first."""
+        if not 0 <= value < 2**64:
+            raise GraphError("a number is negative or longer than the 64 bits that the file has for it")
+        while value >= 0x80:
+            self.data.append(value & 0x7F | 0x80)
+            value >>= 7
+        self.data.append(value)
+
+    def signed(self, value):
+        """A signed integer, zigzag: 0, -1, 1, -2 ... as 0, 1, 2, 3 ..."""
+        self.varint(value << 1 if value >= 0 else (-value << 1) - 1)
+
+    def double(self, value):
+        """IEEE 754 binary64."""
+        self.data += struct.pack("<d", value)
+
+    def text(self, value):
+        """Length in bytes, then UTF-8."""
+        try:
+            encoded = value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise GraphError(f"name {value!r} is not Unicode text: it holds half of a surrogate pair") from error
+        self.varint(len(encoded))
+        self.data += encoded
+
+
+cdef class Input:
+    """Reads a section's primitives; every way of being wrong is a CorruptFileError that says where.
+
+    Args:
+        data: the section's bytes.
+        where: how to call it in errors.
+    """
+
+    cdef Py_buffer view
+    cdef const unsigned char *start
+    cdef readonly size_t at, size
+    cdef readonly object where
+
+    def __cinit__(self, data, where):
+        PyObject_GetBuffer(data, &self.view, PyBUF_SIMPLE)
+        self.start, self.size = <const unsigned char *>self.view.buf, <size_t>self.view.len
+        self.where = where
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+    def fail(self, message):
+        """The error for the present position."""
+        return CorruptFileError(f"{self.where}, byte {self.at}: {message}")
+
+    cdef uint64_t number(self, what) except? 0xFFFFFFFFFFFFFFFF:
+        cdef uint64_t value = 0
+        cdef int shift = 0
+        cdef unsigned char byte
+        while True:
+            if self.at >= self.size:
+                raise self.fail(f"the section ends inside {what}")
+            byte = self.start[self.at]
+            self.at += 1
+            # Of the tenth byte one bit is left.
+            if shift == 63 and byte > 1:
+                raise self.fail(f"{what} is longer than 64 bits")
+            value |= <uint64_t>(byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+        if byte == 0 and shift > 0:
+            raise self.fail(f"{what} is not in its shortest form")
+        return value
+
+    def varint(self, below=None, what="a number"):
+        """An unsigned integer, less than `below` if given."""
+        value = self.number(what)
+        if below is not None and value >= below:
+            raise self.fail(f"{what} is {value}; wanted less than {below}")
+        return value
+
+    def item(self, list items, what):
+        """One of a list's items, by its index."""
+        cdef uint64_t index = self.number(what)
+        if index >= <uint64_t>len(items):
+            raise self.fail(f"{what} is {index}; wanted less than {len(items)}")
+        return items[index]
+
+    def signed(self):
+        """A zigzag integer."""
+        value = self.number("a number")
+        return value >> 1 if value & 1 == 0 else -(value >> 1) - 1
+
+    def count(self, what):
+        """A number of items that follow; each takes a byte at least, so that it can never exceed what is left."""
+        return self.varint(self.size - self.at + 1, f"the number of {what}")
+
+    cdef const unsigned char *raw(self, uint64_t size, what) except? NULL:
+        """Where the next bytes are."""
+        if size > self.size - self.at:
+            raise self.fail(f"{what} takes {size} bytes; {self.size - self.at} are left")
+        self.at += <size_t>size
+        return self.start + self.at - <size_t>size
+
+    def double(self):
+        """IEEE 754 binary64."""
+        cdef const unsigned char *bytes = self.raw(8, "a float")
+        cdef uint64_t bits = 0
+        cdef double value
+        cdef int i
+        for i in range(8):
+            bits |= <uint64_t>bytes[i] << (8 * i)
+        memcpy(&value, &bits, 8)
+        return value
+
+    def text(self):
+        """Length in bytes, then UTF-8."""
+        cdef uint64_t size = self.number("a string's length")
+        cdef const unsigned char *bytes = self.raw(size, "a string")
+        try:
+            return PyUnicode_DecodeUTF8(<const char *>bytes, <Py_ssize_t>size, NULL)
+        except UnicodeDecodeError as error:
+            raise self.fail(f"a string is not UTF-8: {error.reason}") from error
+
+    def end(self):
+        """Nothing may follow."""
+        if self.at != self.size:
+            raise self.fail(f"{self.size - self.at} bytes follow the section's last record")
