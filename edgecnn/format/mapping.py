@@ -24,7 +24,7 @@ def forget(arrays: Iterable[np.ndarray]) -> None:
     spans: dict[mmap.mmap, list[tuple[int, int]]] = {}
     for array in arrays:
         # Of less than a page none is an array's own.
-        mapped = _mapping_of(array) if array.nbytes >= mmap.PAGESIZE and array.flags.c_contiguous else None
+        mapped = mapping_of(array) if array.nbytes >= mmap.PAGESIZE and array.flags.c_contiguous else None
         if mapped is not None:
             spans.setdefault(mapped, []).append((address_of(array), address_of(array) + array.nbytes))
     for mapped, found in spans.items():
@@ -36,7 +36,7 @@ def forget(arrays: Iterable[np.ndarray]) -> None:
                 mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-def _mapping_of(array: np.ndarray) -> mmap.mmap | None:
+def mapping_of(array: np.ndarray) -> mmap.mmap | None:
     """The mapped file that an array lies in."""
     base: object = array
     while isinstance(base, np.ndarray):

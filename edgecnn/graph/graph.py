@@ -97,8 +97,7 @@ class Node:
 
     def input(self, role: str) -> str:
         """The name given for an input role, "" if absent."""
-        roles = OPERATORS[self.operator].roles
-        index = next(i for i, r in enumerate(roles) if r.name == role)
+        index = OPERATORS[self.operator].places[role]
         return self.inputs[index] if index < len(self.inputs) else ""
 
     @property

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgecnn.errors import GraphError
@@ -175,6 +176,11 @@ class Operator:
     macs: MacsRule = _no_macs
     activated: bool = False
     variadic: bool = False
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The place of each role among the inputs."""
+        return {role.name: index for index, role in enumerate(self.roles)}
 
     def complaint(self, attributes: Attributes, inputs: Sequence[str], constants: Mapping[str, Constant]) -> str | None:
         """What is wrong with a node's inputs and attributes (shapes apart), None if nothing."""

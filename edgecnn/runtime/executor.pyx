@@ -32,13 +32,18 @@ cdef ec_view as_view(view) except *:
 
 
 cdef class Workspace:
-    """The memory that one image needs while it is computed: the arena and one thread's scratch."""
+    """The memory that one image needs while it is computed: the arena and one thread's scratch. A thread that only
+    shares images with others needs no arena."""
 
     cdef void *block
+    cdef bint whole
     cdef float *arena
     cdef unsigned char *scratch
 
-    def __cinit__(self, size_t arena_bytes, size_t scratch_bytes):
+    def __cinit__(self, bint whole, size_t arena_bytes, size_t scratch_bytes):
+        if not whole:
+            arena_bytes = 0
+        self.whole = whole
         # A quarter page between arena and scratch keeps their first lines out of the same cache set.
         cdef size_t total = arena_bytes + scratch_bytes + 1024 + ALIGNMENT
         cdef size_t alignment = EC_LARGE_PAGE if total >= EC_LARGE_PAGE else ALIGNMENT
@@ -116,7 +121,7 @@ cdef class Executor:
     """
 
     cdef tuple kept
-    cdef list idle
+    cdef list idle, idle_scratch
     cdef ec_step *steps
     cdef size_t count
     cdef readonly size_t arena_bytes, scratch_bytes
@@ -130,7 +135,7 @@ cdef class Executor:
         cdef size_t i
         self.kept = tuple(steps)
         self.count = len(self.kept)
-        self.idle = []
+        self.idle, self.idle_scratch = [], []
         self.strides = (0, *inputs, *outputs)
         self.buffers, self.inputs = len(self.strides), len(inputs)
         self.arena_bytes = arena
@@ -180,6 +185,7 @@ cdef class Executor:
         cdef int held = 0
         cdef list taken = [], hired = []
         cdef Workspace workspace
+        cdef size_t alone
         cdef float **base
         cdef size_t *stride
         cdef ec_context *contexts
@@ -199,8 +205,10 @@ cdef class Executor:
         try:
             if contexts == NULL or base == NULL or stride == NULL or views == NULL:
                 raise MemoryError("no memory for a call")
-            for _ in range(threads):
-                taken.append(self._take())
+            # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
+            alone = images // threads if threads > 1 else 0
+            for i in range(threads):
+                taken.append(self._take(i == 0 or alone > 0))
             base[0] = NULL
             stride[0] = 0
             for i in range(1, n):
@@ -221,8 +229,7 @@ cdef class Executor:
             memset(&work, 0, sizeof(work))
             work.steps, work.count, work.buffers = self.steps, self.count, n
             work.contexts, work.base, work.stride, work.images = contexts, base, stride, images
-            # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
-            work.alone = images // threads if threads > 1 else 0
+            work.alone = alone
             work.seconds = seconds
             share_out(hired, compute_share, &work)
         finally:
@@ -232,11 +239,12 @@ cdef class Executor:
             free(contexts)
             free(base)
             free(stride)
-            self.idle.extend(taken)
+            for workspace in taken:
+                (self.idle if workspace.whole else self.idle_scratch).append(workspace)
             give_back(hired)
 
-    def _take(self):
+    cdef Workspace _take(self, bint whole):
         try:
-            return self.idle.pop()
+            return (self.idle if whole else self.idle_scratch).pop()
         except IndexError:
-            return Workspace(self.arena_bytes, self.scratch_bytes)
+            return Workspace(whole, self.arena_bytes, self.scratch_bytes)

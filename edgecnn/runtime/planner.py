@@ -125,8 +125,7 @@ class Placed:
     compared: bool = False
 
     def _index(self, role: str) -> int | None:
-        roles = [r.name for r in OPERATORS[self.node.operator].roles]
-        return roles.index(role) if role in roles else None
+        return OPERATORS[self.node.operator].places.get(role)
 
     def view(self, role: str) -> View | None:
         """View of an input by role; None if it is a constant, absent, or no role of the operator."""

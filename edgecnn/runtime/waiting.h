@@ -21,8 +21,8 @@
 
 /* Between the threads of a call, some tens of microseconds: longer than neighbours usually differ. */
 #define EC_SPINS 1000
-/* For a new thread, a tenth of a millisecond or two. */
-#define EC_STARTING_SPINS 4000
+/* For a new thread, about as long as an idle core needs to start it. */
+#define EC_STARTING_SPINS 1000
 /* Between calls, some milliseconds: a thread that was woken from sleep may start late, and on the core that woke it. */
 #define EC_IDLE_SPINS 300000
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecnn.format.mapping import forget
+from edgecnn.format.mapping import mapping_of
 from edgecnn.graph.operators import ints, number
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
 from edgecnn.runtime.kernels.dense import masks_fit, prepare_masked_vector, prepare_vector
@@ -114,7 +114,7 @@ def vector_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     """Of one vector times a matrix: what counts is what must be read. weights: (K, columns)."""
     lanes = int(placed.instruction_set.lanes)
     found = [Algorithm("direct", float(weights.size * lanes), partial(prepare_vector, weights=weights))]
-    present = _present(weights, give_back=True)
+    present = _present(weights)
     if present is None:
         return found
     if masks_fit(placed.instruction_set):
@@ -169,19 +169,14 @@ def sparse_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     return found
 
 
-def _present(weights: np.ndarray, give_back: bool = False) -> np.ndarray | None:
-    """bool (K, filters), where weights are not zero; None if too few are zero to be worth it.
-
-    Args:
-        give_back: the pages of the file that are looked at: a few values may bring a megabyte of them into memory.
-    """
-    # What is dense shall not be read for nothing, nor the pages of the file that hold it: a sample tells.
+def _present(weights: np.ndarray) -> np.ndarray | None:
+    """bool (K, filters), where weights are not zero; None if too few are zero to be worth it."""
+    # What lies in a mapped file is dense: the converter stores nothing else so. It shall not be read for nothing.
+    if mapping_of(weights) is not None:
+        return None
     each = max(weights.size // SAMPLE_PIECES, 1)
     pieces = weights.reshape(-1)[: weights.size // each * each].reshape(-1, each)[:, :SAMPLE_PIECE]
-    sample = np.count_nonzero(pieces)
-    if give_back:
-        forget([weights])
-    if sample > (1 - LEAST_ZEROS / 2) * pieces.size:
+    if np.count_nonzero(pieces) > (1 - LEAST_ZEROS / 2) * pieces.size:
         return None
     present = weights.reshape(-1, weights.shape[-1]) != 0
     return present if np.count_nonzero(present) <= (1 - LEAST_ZEROS) * present.size else None

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
@@ -218,7 +218,7 @@ cdef RemapStep remap_step(placed, axes, value, kernel):
     step.keep = offsets
     for i in range(a.rank):
         a.sizes[i] = len(offsets[i])
-        a.offsets[i] = <const ptrdiff_t *><uintptr_t>offsets[i].ctypes.data
+        a.offsets[i] = <const ptrdiff_t *>values_of(offsets[i])
     runs = runs_of(*axes[-1])
     step.runs = <copy_run *>malloc(len(runs) * sizeof(copy_run))
     if step.runs == NULL:

@@ -7,9 +7,9 @@ the other weights are kept, and a mask that tells where they belong: there is le
 
 import numpy as np
 
-from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memmove, memset
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
@@ -131,7 +131,7 @@ cdef int describe(vector_arguments *a, Step step, placed, size_t depth, size_t c
     if residual is not None:
         a.residual = as_view(residual)
     a.depth, a.columns = depth, columns
-    a.bias = NULL if bias is None else <const float *><uintptr_t>bias.ctypes.data
+    a.bias = NULL if bias is None else <const float *>values_of(bias)
     a.activation = as_activation(placed.node.attributes, instruction_set)
     a.table = instruction_set.table
     step.step.serial = placed.serial
@@ -149,7 +149,7 @@ def prepare_vector(placed, weights):
     weights = np.ascontiguousarray(weights, np.float32)
     describe(a, step, placed, weights.shape[0], weights.shape[1])
     step.keep = (weights, step.keep)
-    a.weights = <const float *><uintptr_t>weights.ctypes.data
+    a.weights = <const float *>values_of(weights)
     step.scratch = COLUMNS * sizeof(float)
     step.step.run = run
     step.step.arguments = a
@@ -177,9 +177,9 @@ def prepare_masked_vector(placed, weights):
     )
     values, masks, first = packed
     step.keep = (packed, step.keep)
-    m.a.weights = <const float *><uintptr_t>values.ctypes.data
-    m.masks = <const unsigned char *><uintptr_t>masks.ctypes.data
-    m.first = <const long long *><uintptr_t>first.ctypes.data
+    m.a.weights = <const float *>values_of(values)
+    m.masks = <const unsigned char *>values_of(masks)
+    m.first = <const long long *>values_of(first)
     m.width, m.row = EC_MASKED_VECTORS * instruction_set.lanes, masks.shape[-1]
     step.scratch = m.width * sizeof(float)
     step.step.run = run_masked

@@ -1,7 +1,7 @@
 """Depthwise convolution."""
 
-from libc.stdint cimport uintptr_t
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
@@ -72,7 +72,7 @@ def prepare_depthwise_conv(placed):
     filters, bias = weights.reshape(rows, columns, channels), placed.constant("bias")
     packed = placed.packed("depthwise", lambda shelf: pack_depthwise(filters, bias, instruction_set.lanes, shelf))
     step.keep = packed
-    a.weights = <const float *><uintptr_t>packed.ctypes.data
+    a.weights = <const float *>values_of(packed)
     a.x, a.out = as_view(x), as_view(out)
     a.window.height, a.window.width, a.window.channels = x.height, x.width, x.channels
     a.window.row, a.window.pixel = x.row, x.pixel

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
@@ -119,7 +119,7 @@ cdef operand as_operand(view, constant, shape, out_shape) except *:
         result.view = as_view(view)
         pixel, row = view.pixel, view.row
     else:
-        result.constant = <const float *><uintptr_t>constant.ctypes.data
+        result.constant = <const float *>values_of(constant)
         pixel, row = sizes[3], sizes[2] * sizes[3]
     result.pixel = pixel if sizes[2] == wanted[2] else 0
     result.row = row if sizes[1] == wanted[1] else 0

@@ -4,10 +4,10 @@ Preparing a step makes the arrays that it points to, and a `Filling` for each; t
 it ends.
 """
 
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.kernels.panels cimport as_panels, packed_panel
 from edgecnn.runtime.workers cimport give_back, hire, share_out
 
@@ -48,8 +48,8 @@ cdef class PanelFilling(Filling):
         if not weights.flags.c_contiguous or not (bias is None or bias.flags.c_contiguous):
             raise Error("weights to pack must be contiguous")
         self.kept = (weights, bias, packed)
-        self.source = <const float *><uintptr_t>weights.ctypes.data
-        self.bias = NULL if bias is None else <const float *><uintptr_t>bias.ctypes.data
+        self.source = <const float *>values_of(weights)
+        self.bias = NULL if bias is None else <const float *>values_of(bias)
         self.panels, self.parts = as_panels(packed, panels), len(panels)
         self.depth, self.filters = weights.shape
         self.lanes = lanes

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from libc.math cimport sqrt
-from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
@@ -198,8 +198,8 @@ cdef StatisticsStep statistics_step(placed):
     cdef InstructionSet instruction_set = placed.instruction_set
     gamma, beta = (np.ascontiguousarray(placed.constant(role), np.float32) for role in ("gamma", "beta"))
     step.keep = (gamma, beta)
-    a.gamma = <const float *><uintptr_t>gamma.ctypes.data
-    a.beta = <const float *><uintptr_t>beta.ctypes.data
+    a.gamma = <const float *>values_of(gamma)
+    a.beta = <const float *>values_of(beta)
     a.x, a.out = as_view(placed.view("x")), as_view(placed.out)
     a.epsilon = placed.node.attributes["epsilon"]
     a.activation = as_activation(placed.node.attributes, instruction_set)
@@ -284,8 +284,8 @@ def prepare_batch_normalization(placed):
         f"scale and shift of {many}", lambda _: [np.tile(array, many) for array in fold(*statistics, epsilon)]
     )
     step.keep = (scale, shift)
-    a.scale = <const float *><uintptr_t>scale.ctypes.data
-    a.shift = <const float *><uintptr_t>shift.ctypes.data
+    a.scale = <const float *>values_of(scale)
+    a.shift = <const float *>values_of(shift)
     a.x, a.out, a.rest, a.many = as_view(x), as_view(out), rest, many
     a.activation = as_activation(placed.node.attributes, instruction_set)
     a.table = instruction_set.table

@@ -38,6 +38,7 @@ class Panel(NamedTuple):
 
 LARGE_PAGE = 2**21
 """Bytes of a large page, on x86 and ARM with small ones of 4 KiB."""
+_IN_PAGE = LARGE_PAGE // 4
 BLOCK = 4 * LARGE_PAGE
 """Least bytes that a `Shelf` asks the system for at once; more of a large network's: a block's last page is not full."""
 
@@ -55,18 +56,20 @@ class Shelf:
     def __init__(self, expected: int = 0) -> None:
         self.fillings: list[Filling] = []
         self.block = max(BLOCK, expected // 4) if expected >= BLOCK and hasattr(mmap, "MADV_HUGEPAGE") else 0
-        self.rest = np.zeros(0, np.float32)
+        self.memory = np.zeros(0, np.float32)
+        self.used = 0
 
     def aligned(self, size: int) -> np.ndarray:
         """Zeros for `size` floats that start at a multiple of 64 bytes."""
         if not self.block:
             return _from(np.zeros(size + 16, np.float32), 64)[:size]
-        if size > self.rest.size:
-            self.rest = _large_pages(max(4 * size, self.block))
-        array, self.rest = self.rest[:size], self.rest[-(-size // 16) * 16 :]
+        if size > self.memory.size - self.used:
+            self.memory, self.used = _large_pages(max(4 * size, self.block)), 0
+        first, last = self.used, self.used + size
+        self.used += -(-size // 16) * 16
         # Threads that touch a large page at once would all clear one, and give all but one back.
-        _from(array, LARGE_PAGE)[:: LARGE_PAGE // 4] = 0
-        return array
+        self.memory[-(-first // _IN_PAGE) * _IN_PAGE : last : _IN_PAGE] = 0
+        return self.memory[first:last]
 
 
 def _from(array: np.ndarray, alignment: int) -> np.ndarray:

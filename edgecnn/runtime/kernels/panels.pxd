@@ -1,6 +1,6 @@
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport malloc
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.microkernels cimport ec_panel
 
 
@@ -19,7 +19,7 @@ cdef inline size_t divide_up(size_t a, size_t b) noexcept nogil:
 cdef inline packed_panel *as_panels(packed, panels) except NULL:
     """The C form of `packing.Panel`s, for the caller to free."""
     cdef packed_panel *result = <packed_panel *>malloc(max(len(panels), 1) * sizeof(packed_panel))
-    cdef const float *values = <const float *><uintptr_t>packed.ctypes.data
+    cdef const float *values = <const float *>values_of(packed)
     cdef size_t i
     if result == NULL:
         raise MemoryError("no memory for a convolution's panels")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.microkernels cimport ec_table
@@ -75,9 +75,9 @@ def prepare_resize(placed):
     step.keep = tables
     (rows, row_weights), (columns, column_weights) = tables
     a.x, a.out = as_view(x), as_view(out)
-    a.rows, a.columns = <const int *><uintptr_t>rows.ctypes.data, <const int *><uintptr_t>columns.ctypes.data
-    a.row_weights = <const float *><uintptr_t>row_weights.ctypes.data
-    a.column_weights = <const float *><uintptr_t>column_weights.ctypes.data
+    a.rows, a.columns = <const int *>values_of(rows), <const int *>values_of(columns)
+    a.row_weights = <const float *>values_of(row_weights)
+    a.column_weights = <const float *>values_of(column_weights)
     a.row_taps, a.column_taps = rows.shape[1], columns.shape[1]
     a.plain = a.column_taps == 1 and bool((column_weights == 1).all())
     a.table = instruction_set.table

@@ -14,8 +14,8 @@ images with channels last.
 
 from libc.math cimport INFINITY
 from libc.stddef cimport size_t
-from libc.stdint cimport uintptr_t
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step
 from edgecnn.runtime.kernels.convolution cimport (
@@ -267,11 +267,11 @@ def prepare_blocks(placed, size_t vectors):
     )
     step.keep = packed
     values, channels, runs, slices, panels = packed
-    a.values = <const float *><uintptr_t>values.ctypes.data
-    a.channels = <const unsigned int *><uintptr_t>channels.ctypes.data
-    a.runs = <const ec_block_run *><uintptr_t>runs.ctypes.data
-    a.slices = <const block_slice *><uintptr_t>slices.ctypes.data
-    a.panel, a.panels = <const block_panel *><uintptr_t>panels.ctypes.data, len(panels)
+    a.values = <const float *>values_of(values)
+    a.channels = <const unsigned int *>values_of(channels)
+    a.runs = <const ec_block_run *>values_of(runs)
+    a.slices = <const block_slice *>values_of(slices)
+    a.panel, a.panels = <const block_panel *>values_of(panels), len(panels)
     a.vectors = vectors
     a.heavy = a.panels >= 8 and <size_t>values.nbytes > 4 * pixels_of(&a.c) * a.c.taps * a.c.depth
     a.block = block_of(product, a.c.depth, a.c.taps, tallest)
@@ -307,12 +307,12 @@ def prepare_single(placed):
     )
     step.keep = packed
     values, places, rows, biases, slices, parts = packed
-    a.values = <const float *><uintptr_t>values.ctypes.data
-    a.places = <const unsigned char *><uintptr_t>places.ctypes.data
-    a.rows = <const ec_sparse_row *><uintptr_t>rows.ctypes.data
-    a.bias = <const float *><uintptr_t>biases.ctypes.data
-    a.slice_of_part = <const single_slice *><uintptr_t>slices.ctypes.data
-    a.part, a.parts = <const single_part *><uintptr_t>parts.ctypes.data, len(parts)
+    a.values = <const float *>values_of(values)
+    a.places = <const unsigned char *>values_of(places)
+    a.rows = <const ec_sparse_row *>values_of(rows)
+    a.bias = <const float *>values_of(biases)
+    a.slice_of_part = <const single_slice *>values_of(slices)
+    a.part, a.parts = <const single_part *>values_of(parts), len(parts)
     largest = max(columns for _, columns, _ in parts.tolist())
     width = a.vectors * instruction_set.lanes
     step.scratch = in_lines((a.c.taps + 2) * width * sizeof(void *))

@@ -16,9 +16,9 @@ alone: a pixel's bits depend on the half that it falls into.
 import numpy as np
 
 from libc.math cimport INFINITY
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
@@ -197,7 +197,7 @@ cdef class HalvesFilling(Filling):
 
     def __cinit__(self, weights, packed, panels, size_t lanes):
         self.kept = (weights, packed)
-        self.source = <const float *><uintptr_t>weights.ctypes.data
+        self.source = <const float *>values_of(weights)
         self.panels, self.parts = as_panels(packed, panels), len(panels)
         self.depth, self.filters, self.lanes = weights.shape[0] // 2, weights.shape[1] // 2, lanes
 
@@ -276,7 +276,7 @@ def prepare_strassen(placed):
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)
     a.panel, a.panels, a.width = step.panel, len(panels), bias.shape[1]
-    a.bias = <const float *><uintptr_t>bias.ctypes.data
+    a.bias = <const float *>values_of(bias)
     a.zeros = a.bias + 2 * a.panels * a.width
     a.x, a.out = as_view(x), as_view(out)
     a.depth, a.filters = weights.shape[0] // 2, weights.shape[1] // 2

@@ -12,10 +12,10 @@ import numpy as np
 
 from libc.math cimport INFINITY
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from edgecnn.runtime.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
@@ -240,9 +240,9 @@ cdef class FilterFilling(Filling):
         matrices = [filter_transformation(*size) for size in zip(points, form.taps)]
         self.filter.height_points, self.filter.width_points = points
         self.filter.height_taps, self.filter.width_taps = form.taps
-        self.filter.height = <const double *><uintptr_t>matrices[0].ctypes.data
-        self.filter.width = <const double *><uintptr_t>matrices[1].ctypes.data
-        self.source = <const float *><uintptr_t>weights.ctypes.data
+        self.filter.height = <const double *>values_of(matrices[0])
+        self.filter.width = <const double *>values_of(matrices[1])
+        self.source = <const float *>values_of(weights)
         self.panels, self.parts = as_panels(packed, panels), len(panels)
         self.depth, self.filters = weights.shape[2:]
         self.table = instruction_set.table
@@ -337,7 +337,7 @@ def prepare_winograd(placed, form):
     step.panel = as_panels(packed, panels)
     a.panel, a.panels = step.panel, len(panels)
     a.width = bias.shape[1]
-    a.bias = <const float *><uintptr_t>bias.ctypes.data
+    a.bias = <const float *>values_of(bias)
     a.zeros = a.bias + a.panels * a.width
 
     tiles = a.tile_rows * a.tile_columns
