@@ -274,6 +274,8 @@ def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.
             return fit(seeded(recipe.build, seed), data, epochs, 3e-3, seed, mirror=recipe.mirrored)
 
         model = results.network(dense, data, train)
+        if network == "ordinary":
+            study_rewrite(results, data, seed, arguments, dense)
         for pattern in arguments.patterns:
             own = ":" in pattern and "block" not in pattern
             before, last = 0.0, model
@@ -291,8 +293,22 @@ def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.
             model = results.network(dense, data, lambda: None)  # as it was: it has been trained on
 
 
+def study_rewrite(results: Results, data: Data, seed: int, arguments: argparse.Namespace, dense: str) -> None:
+    """The ordinary network made depthwise-separable, and trained as the depthwise one is."""
+    from edgecnn.training import separable
+
+    recipe = NETWORKS["depthwise"]
+
+    def make() -> Any:
+        model = separable(results.network(dense, data, lambda: None))
+        return fit(model, data, recipe.longer * arguments.epochs, 3e-3, seed, mirror=recipe.mirrored)
+
+    results.network(key_of("ordinary", "separable", 0, seed), data, make)
+
+
 def study_techniques(results: Results, data: Data, seed: int, arguments: argparse.Namespace) -> None:
-    """The five techniques, one by one and together, each trained on for as long."""
+    """The five techniques, one by one and together, each trained on for as long; but what makes the network depthwise-separable
+    leaves little of what it had learnt, and asks for as many epochs as it had."""
     from edgecnn.training import activation, average_pooling, batch_normalization, separable
 
     rewrites: dict[str, Callable[[Any], Any]] = {
@@ -313,7 +329,8 @@ def study_techniques(results: Results, data: Data, seed: int, arguments: argpars
                 return pruned(model, data, 0.8, "weight", epochs, seed)
             for rewrite in rewrites.values() if name == "all five" else [rewrites[name]] if name in rewrites else []:
                 model = rewrite(model)
-            model = fit(model, data, epochs, 2e-3, seed)
+            anew = name in ("separable", "all five")
+            model = fit(model, data, arguments.epochs if anew else epochs, 3e-3 if anew else 2e-3, seed)
             return pruned(model, data, 0.8, "weight", epochs, seed) if name == "all five" else model
 
         results.network(key_of("plain", name, 0.8 if name in ("pruning", "all five") else 0, seed), data, make)
