@@ -174,9 +174,9 @@ def infer_shapes(graph: Graph, inputs: Mapping[str, tuple[int, ...]]) -> dict[st
         InputError: the network does not take that size.
     """
     shapes: dict[str, tuple[int | None, ...]] = {name: (None, *shape) for name, shape in inputs.items()}
-    known = {name: tensor.shape for name, tensor in graph.tensors.items()}
-    if shapes.items() <= known.items() and not any(None in shape[1:] for shape in known.values()):
-        return {name: shape[1:] for name, shape in known.items()}  # type: ignore[misc]  # as the graph was checked for
+    checked = {name: tensor.shape for name, tensor in graph.tensors.items()}
+    if shapes.items() <= checked.items() and not any(None in shape[1:] for shape in checked.values()):
+        return {name: shape[1:] for name, shape in checked.items()}  # type: ignore[misc]
     for node in graph.nodes:
         given = [
             None if not name else shapes[name] if name in shapes else graph.constants[name].shape
