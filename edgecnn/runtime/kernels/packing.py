@@ -82,7 +82,7 @@ def _large_pages(size: int) -> np.ndarray:
     size = -(-size // LARGE_PAGE) * LARGE_PAGE
     try:
         memory = mmap.mmap(-1, size + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter where addresses have 32 bits
         raise MemoryError(f"no memory for {size} bytes of weights") from error
     with contextlib.suppress(OSError):  # a kernel without large pages
         memory.madvise(mmap.MADV_HUGEPAGE)
