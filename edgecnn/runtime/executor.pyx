@@ -125,7 +125,7 @@ cdef class Executor:
     cdef ec_step *steps
     cdef size_t count
     cdef readonly size_t arena_bytes, scratch_bytes
-    cdef tuple strides
+    cdef size_t *strides      # floats of one image in each buffer
     cdef int buffers, inputs
     cdef bint shared          # whether any step is worth sharing
     cdef float *zeros
@@ -136,14 +136,17 @@ cdef class Executor:
         self.kept = tuple(steps)
         self.count = len(self.kept)
         self.idle, self.idle_scratch = [], []
-        self.strides = (0, *inputs, *outputs)
-        self.buffers, self.inputs = len(self.strides), len(inputs)
+        sizes = (0, *inputs, *outputs)
+        self.buffers, self.inputs = len(sizes), len(inputs)
+        self.strides = <size_t *>malloc(self.buffers * sizeof(size_t))
         self.arena_bytes = arena
         self.scratch_bytes = max([s.scratch for s in self.kept], default=0)
         self.zeros = <float *>malloc((widest + 16) * sizeof(float))
         self.steps = <ec_step *>malloc((self.count + 1) * sizeof(ec_step))
-        if self.zeros == NULL or self.steps == NULL:
+        if self.zeros == NULL or self.steps == NULL or self.strides == NULL:
             raise MemoryError("no memory for a plan")
+        for i in range(<size_t>self.buffers):
+            self.strides[i] = sizes[i]
         memset(self.zeros, 0, (widest + 16) * sizeof(float))
         for i in range(self.count):
             step = self.kept[i]
@@ -158,6 +161,7 @@ cdef class Executor:
     def __dealloc__(self):
         free(self.zeros)
         free(self.steps)
+        free(self.strides)
 
     def run(self, tuple arrays, size_t images, int threads):
         """Compute images.
@@ -187,7 +191,6 @@ cdef class Executor:
         cdef Workspace workspace
         cdef size_t alone
         cdef float **base
-        cdef size_t *stride
         cdef ec_context *contexts
         cdef int i, n = self.buffers
         cdef call work
@@ -201,23 +204,20 @@ cdef class Executor:
         views = <Py_buffer *>malloc(n * sizeof(Py_buffer))
         contexts = <ec_context *>malloc(threads * sizeof(ec_context))
         base = <float **>malloc(n * (2 * threads + 1) * sizeof(float *))
-        stride = <size_t *>malloc(n * sizeof(size_t))
         try:
-            if contexts == NULL or base == NULL or stride == NULL or views == NULL:
+            if contexts == NULL or base == NULL or views == NULL:
                 raise MemoryError("no memory for a call")
             # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
             alone = images // threads if threads > 1 else 0
             for i in range(threads):
                 taken.append(self._take(i == 0 or alone > 0))
             base[0] = NULL
-            stride[0] = 0
             for i in range(1, n):
-                stride[i] = self.strides[i]
                 PyObject_GetBuffer(arrays[i - 1], &views[i], PyBUF_SIMPLE if i <= self.inputs else PyBUF_WRITABLE)
                 held = i
                 base[i] = <float *>views[i].buf
-                if <size_t>views[i].len < images * stride[i] * sizeof(float):
-                    raise ValueError(f"array {i - 1} holds {views[i].len} bytes; wanted {images * stride[i] * 4}")
+                if <size_t>views[i].len < images * self.strides[i] * sizeof(float):
+                    raise ValueError(f"array {i - 1} holds {views[i].len} bytes; wanted {images * self.strides[i] * 4}")
             for i in range(threads):
                 workspace = taken[i]
                 contexts[i].scratch = workspace.scratch
@@ -228,7 +228,7 @@ cdef class Executor:
                 base[n * (2 + 2 * i)] = (<Workspace>taken[0]).arena
             memset(&work, 0, sizeof(work))
             work.steps, work.count, work.buffers = self.steps, self.count, n
-            work.contexts, work.base, work.stride, work.images = contexts, base, stride, images
+            work.contexts, work.base, work.stride, work.images = contexts, base, self.strides, images
             work.alone = alone
             work.seconds = seconds
             share_out(hired, compute_share, &work)
@@ -238,7 +238,6 @@ cdef class Executor:
             free(views)
             free(contexts)
             free(base)
-            free(stride)
             for workspace in taken:
                 (self.idle if workspace.whole else self.idle_scratch).append(workspace)
             give_back(hired)

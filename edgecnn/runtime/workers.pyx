@@ -108,7 +108,12 @@ cdef list hire(int count):
 
 cdef int share_out(list hired, ec_job job, void *work) except -1:
     """Do all shares of `work`, the first one on this thread, without the GIL; returns when all are done."""
-    cdef int i, count = len(hired), crowded = count > 0 and len(_started) >= _cores
+    cdef int i, count = len(hired), crowded
+    if count == 0:
+        with nogil:
+            job(work, 0, 1)
+        return 0
+    crowded = len(_started) >= _cores
     cdef ec_worker **team = <ec_worker **>malloc((count + 1) * sizeof(ec_worker *))
     if team == NULL:
         raise MemoryError("no memory for a team of threads")
