@@ -5,7 +5,7 @@
 FOLDER holds the four IDX files (train-images-idx3-ubyte.gz and so on). A small CNN of ordinary convolutions and a
 depthwise-separable one are trained for each seed, then pruned by each pattern from one sparsity to the next; the five techniques are
 tried one by one and together on a CNN without batch normalisation. Every network is kept in DIR as soon as it is there: a study
-that was interrupted goes on where it was, and processes of different seeds may share DIR. Then all networks of a kind are timed side by side, by edgecnn and by LiteRT if it is
+that was interrupted goes on where it was, and processes of different networks or seeds may share DIR. Then all networks of a kind are timed side by side, by edgecnn and by LiteRT if it is
 installed. Tables go to stdout, plots to DIR. `--no-times` and a second run keep training and timing apart.
 """
 
@@ -33,6 +33,9 @@ from engines import load_edgecnn, load_litert
 Array = np.ndarray[Any, Any]
 
 PATTERNS = ("weight", "block", "2:4", "channel")
+NORMALISE: dict[str, str | None] = {"channel": "rms"}
+"""How layers are made to compare, where not by the magnitudes themselves: these leave more of the small layers near the input,
+whose kernels have larger weights, and whose loss costs most. Whole channels by bare magnitude would leave the last layer none."""
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 OWN_SPARSITY = 0.5
 """That of 2:4."""
@@ -110,12 +113,12 @@ def ordinary(normal: bool = True, function: str = "relu") -> Any:
 
 
 def depthwise() -> Any:
-    """One ordinary convolution, then depthwise-separable ones: 110,298 parameters."""
+    """One ordinary convolution, then depthwise-separable ones: 188,746 parameters."""
     from keras import Input, Model, layers
 
     x = inputs = Input((28, 28, 1))
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(24, 3, 2, padding="same", use_bias=False)(x)))
-    for filters, stride in ((48, 1), (96, 2), (192, 1), (384, 2)):
+    for filters, stride in ((48, 1), (96, 2), (192, 1), (768, 2)):
         x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
         x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 1, use_bias=False)(x)))
@@ -143,6 +146,10 @@ NETWORKS = {
     # Longer training alone makes it worse: after 20 epochs it knows 98.8 % of the training images and 91.1 % of the others.
     "depthwise": Recipe(depthwise, longer=2, mirrored=True),
 }
+
+
+PLAIN = "plain"
+"""The ordinary one without batch normalisation, on which the techniques are tried."""
 
 
 def mirrored(images: Array, labels: Array, seed: int) -> Any:
@@ -182,6 +189,8 @@ def fit(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.05)),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
+        # Without callbacks nothing has to be done between steps.
+        steps_per_execution=1 if callbacks else 10,
     )
     shown = {"x": mirrored(*data.train, seed)} if mirror else dict(zip("xy", data.train, strict=True), batch_size=BATCH)
     model.fit(**shown, epochs=epochs, callbacks=list(callbacks), verbose=0)
@@ -216,7 +225,7 @@ def turns(calls: Sequence[Callable[[], Any]]) -> list[float]:
 
 
 class Results:
-    """Points by key and their networks, kept in a folder: a file of points for each seed."""
+    """Points by key and their networks, kept in a folder: a file of points for each kind of network and seed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -247,10 +256,11 @@ class Results:
 
     def keep(self, *points: Point) -> None:
         self.points |= {point.key: point for point in points}
-        for seed in {point.seed for point in points}:
-            path = self.folder / f"results-{seed}.json"
+        for network, seed in {(point.network, point.seed) for point in points}:
+            path = self.folder / f"results-{network}-{seed}.json"
             beside = path.with_suffix(".part")
-            beside.write_text(json.dumps([asdict(p) for p in self.points.values() if p.seed == seed], indent=1))
+            found = [asdict(p) for p in self.points.values() if (p.network, p.seed) == (network, seed)]
+            beside.write_text(json.dumps(found, indent=1))
             os.replace(beside, path)
 
 
@@ -260,13 +270,21 @@ def pruned(model: Any, data: Data, sparsity: float, pattern: str, epochs: int, s
 
     steps = epochs * -(-len(data.train[0]) // BATCH)
     schedule = Schedule(end=max(1, steps // 2), frequency=max(1, steps // 20))
-    fit(model, data, epochs, 2e-3, seed, [Pruning(sparsity, pattern, scope="network", schedule=schedule)], mirror)
+    pruning = Pruning(sparsity, pattern, scope="network", schedule=schedule, normalise=NORMALISE.get(pattern))
+    fit(model, data, epochs, 2e-3, seed, [pruning], mirror)
     return remove_channels(model) if pattern == "channel" else model
+
+
+def channels_for(sparsity: float) -> float:
+    """The share of channels to remove for a share of weights: those of a kernel go with its own channels and with its inputs'."""
+    return float(1 - np.sqrt(1 - sparsity))
 
 
 def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.Namespace) -> None:
     """Accuracy against sparsity, each network pruned on from the one before."""
     for network, recipe in NETWORKS.items():
+        if network not in arguments.networks:
+            continue
         dense = key_of(network, "dense", 0, seed)
 
         def train(recipe: Recipe = recipe) -> Any:
@@ -281,7 +299,8 @@ def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.
             before, last = 0.0, model
             for sparsity in [OWN_SPARSITY] if own else arguments.sparsities:
                 # Channels that have gone are no longer there to be counted.
-                more = 1 - (1 - sparsity) / (1 - before) if pattern == "channel" else sparsity
+                gone, wanted = channels_for(before), channels_for(sparsity)
+                more = 1 - (1 - wanted) / (1 - gone) if pattern == "channel" else sparsity
 
                 def make(
                     last: Any = last, more: float = more, pattern: str = pattern, mirror: bool = recipe.mirrored
@@ -319,7 +338,7 @@ def study_techniques(results: Results, data: Data, seed: int, arguments: argpars
     }
     epochs = arguments.fine_tune
     plain = lambda: ordinary(normal=False, function="swish")  # noqa: E731
-    base = key_of("plain", "trained", 0, seed)
+    base = key_of(PLAIN, "trained", 0, seed)
     results.network(base, data, lambda: fit(seeded(plain, seed), data, arguments.epochs, 3e-3, seed))
     for name in ("none", "pruning", *rewrites, "all five"):
 
@@ -333,7 +352,7 @@ def study_techniques(results: Results, data: Data, seed: int, arguments: argpars
             model = fit(model, data, arguments.epochs if anew else epochs, 3e-3 if anew else 2e-3, seed)
             return pruned(model, data, 0.8, "weight", epochs, seed) if name == "all five" else model
 
-        results.network(key_of("plain", name, 0.8 if name in ("pruning", "all five") else 0, seed), data, make)
+        results.network(key_of(PLAIN, name, 0.8 if name in ("pruning", "all five") else 0, seed), data, make)
 
 
 def seeded(build: Callable[[], Any], seed: int) -> Any:
@@ -450,6 +469,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/output/pruning"), help="networks, results, plots"
     )
+    kinds = (*NETWORKS, PLAIN)
+    parser.add_argument("--networks", type=lambda text: text.split(","), default=kinds, help="of " + ", ".join(kinds))
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12, help="of training")
     parser.add_argument("--fine-tune", type=int, default=3, help="epochs after each step of pruning and each rewrite")
@@ -463,7 +484,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = Results(arguments.output)
     for seed in arguments.seeds:
         study_patterns(results, data, seed, arguments)
-        study_techniques(results, data, seed, arguments)
+        if PLAIN in arguments.networks:
+            study_techniques(results, data, seed, arguments)
     if not arguments.no_times:
         measure(results, data)
         points = list(results.points.values())

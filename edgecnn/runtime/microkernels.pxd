@@ -12,7 +12,7 @@ cdef extern from "table.h" nogil:
         EC_BINARY_subtract
         EC_WINOGRADS
 
-    ctypedef void (*ec_activate)(float *, size_t, const float *) noexcept nogil
+    ctypedef void (*ec_activate)(float * const *, size_t, size_t, size_t, const float *) noexcept nogil
 
     ctypedef struct ec_activation:
         float low, high

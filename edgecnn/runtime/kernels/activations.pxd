@@ -13,4 +13,4 @@ cdef inline void apply_activation(const ec_activation *a, const ec_table *table,
     if a.low > -INFINITY or a.high < INFINITY:
         table.clamp(x, n, a.low, a.high)
     if a.function != NULL:
-        a.function(x, n, a.parameters)
+        a.function(&x, 1, 0, n, a.parameters)

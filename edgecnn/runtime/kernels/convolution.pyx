@@ -194,7 +194,7 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
     cdef ec_panel panel
     cdef size_t width = packed.vectors * a.table.lanes, tallest = a.table.gemm_rows[packed.vectors - 1]
     cdef size_t tiles = divide_up(count, tallest), short = count // tiles, longer = count - short * tiles
-    cdef size_t tile, first, rows, m
+    cdef size_t tile, first, rows
     cdef size_t tap = 0, k, taps, depth
     cdef bint last
     panel.pitch = count
@@ -221,8 +221,7 @@ cdef void multiply_panel(const convolution_arguments *a, const packed_panel *pac
                     residual + first if residual != NULL and panel.start != NULL else NULL, packed.column,
                 )
                 if last and a.activation.function != NULL:
-                    for m in range(first, first + rows):
-                        a.activation.function(out[m] + packed.column, packed.columns, a.activation.parameters)
+                    a.activation.function(out + first, rows, packed.column, packed.columns, a.activation.parameters)
                 first += rows
             panel.start = NULL
             k += depth

@@ -98,7 +98,7 @@ cdef void multiply_panel(const blocks_arguments *a, const block_panel *packed, s
     cdef ec_block_panel panel
     cdef const block_slice *piece
     cdef size_t tallest = a.c.table.block_rows[a.vectors - 1], tiles = divide_up(count, tallest)
-    cdef size_t short = count // tiles, longer = count - short * tiles, tile, first, rows, m
+    cdef size_t short = count // tiles, longer = count - short * tiles, tile, first, rows
     cdef long long s
     cdef bint last
     panel.pitch = count
@@ -120,8 +120,7 @@ cdef void multiply_panel(const blocks_arguments *a, const block_panel *packed, s
                 residual + first if residual != NULL and panel.start != NULL else NULL, packed.column,
             )
             if last and a.c.activation.function != NULL:
-                for m in range(first, first + rows):
-                    a.c.activation.function(out[m] + packed.column, packed.columns, a.c.activation.parameters)
+                a.c.activation.function(out + first, rows, packed.column, packed.columns, a.c.activation.parameters)
             first += rows
         panel.start = NULL
 
@@ -201,7 +200,7 @@ cdef void multiply_single(const single_arguments *a, const ec_context *context, 
     cdef const float **residual_table = <const float **>(out_table + most) if c.has_residual else NULL
     cdef float *values = <float *>(context.scratch + in_lines((c.taps + 2) * most * sizeof(void *)))
     cdef float *sums = values + a.slice * most
-    cdef size_t panel, built = panels, part, first = 0, last = 0, vectors = 0, pitch = 0, s, m
+    cdef size_t panel, built = panels, part, first = 0, last = 0, vectors = 0, pitch = 0, s
     cdef const single_part *filters
     cdef const single_slice *piece
     while index < end:
@@ -224,8 +223,7 @@ cdef void multiply_single(const single_arguments *a, const ec_context *context, 
         c.table.scatter(sums, pitch, filters.columns, a.bias + filters.bias, residual_table, out_table, filters.column,
                         last - first, c.activation.low, c.activation.high)
         if c.activation.function != NULL:
-            for m in range(last - first):
-                c.activation.function(out_table[m] + filters.column, filters.columns, c.activation.parameters)
+            c.activation.function(out_table, last - first, filters.column, filters.columns, c.activation.parameters)
         index += 1
 
 

@@ -157,11 +157,11 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         multiply(a, packed, 5, half, s + 3 * a.most, 0, above, second, bias + a.width, shifted, True)
         shift(p + a.most, half, column, shifted)
         multiply(a, packed, 6, half, lower, a.depth, below, column, bias, shifted, True)
+        if a.activation.function != NULL:
+            a.activation.function(above, half, column, packed.columns, a.activation.parameters)
+            a.activation.function(above, half, second, packed.columns, a.activation.parameters)
+            a.activation.function(below, half, column, packed.columns, a.activation.parameters)
         for m in range(half):
-            if a.activation.function != NULL:
-                a.activation.function(above[m] + column, packed.columns, a.activation.parameters)
-                a.activation.function(above[m] + second, packed.columns, a.activation.parameters)
-                a.activation.function(below[m] + column, packed.columns, a.activation.parameters)
             a.table.binary[EC_BINARY_add](p[a.most + m], p[2 * a.most + m], p[m], packed.columns)
             a.table.binary[EC_BINARY_add](p[m], bias + a.width, below[m] + second, packed.columns)
             apply_activation(&a.activation, a.table, below[m] + second, packed.columns)

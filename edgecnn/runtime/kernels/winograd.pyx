@@ -144,6 +144,7 @@ cdef void multiply_positions(const winograd_arguments *a, const packed_panel *pa
 cdef void transform_back(const winograd_arguments *a, const packed_panel *packed, const float *bias, size_t tile,
                          const float *products, size_t position, float *out, const float *residual) noexcept nogil:
     cdef ec_winograd_end end
+    cdef float *pixels[16]  # of the largest tile
     cdef size_t ty = tile // a.tile_columns, tx = tile - ty * a.tile_columns, i, j
     cdef size_t y = ty * a.form.height_outputs, x = tx * a.form.width_outputs
     end.rows = min(<size_t>a.form.height_outputs, a.out.height - y)
@@ -158,7 +159,8 @@ cdef void transform_back(const winograd_arguments *a, const packed_panel *packed
     if a.activation.function != NULL:
         for i in range(end.rows):
             for j in range(end.columns):
-                a.activation.function(out + i * a.out.row + j * a.out.pixel, packed.columns, a.activation.parameters)
+                pixels[i * end.columns + j] = out + i * a.out.row + j * a.out.pixel
+        a.activation.function(pixels, end.rows * end.columns, 0, packed.columns, a.activation.parameters)
 
 
 cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:

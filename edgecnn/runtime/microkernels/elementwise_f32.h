@@ -108,10 +108,12 @@ static void weigh_f32(const float *const *rows, const float *weights, size_t cou
     if (i < n) vstore_first(out + i, weighed(rows, weights, count, i, n - i), n - i);
 }
 
-/* Eight rows at a time: each sum is loaded and stored once for them, and eight streams keep the memory busy. */
+/* Four rows at a time: each sum is loaded and stored once for them. So many streams the hardware fetches ahead of best: of a
+   matrix in memory, Zen 5 reads 43 GB/s by four rows, 38 by eight, 35 by two and 38 by one (9216 x 4096). */
+#define EC_STREAMS 4
 EC_INLINE void add_rows(const int ROWS, const float *x, const float *rows, size_t stride, float *out, size_t n) {
     size_t i = 0;
-    vfloat factor[8];
+    vfloat factor[EC_STREAMS];
     EC_UNROLL for (int k = 0; k < ROWS; k++) factor[k] = vsplat(x[k]);
     for (; i + LANES <= n; i += LANES) {
         vfloat y = vload(out + i);
@@ -126,7 +128,7 @@ EC_INLINE void add_rows(const int ROWS, const float *x, const float *rows, size_
 }
 static void add_rows_f32(const float *x, const float *rows, size_t stride, size_t count, float *out, size_t n) {
     size_t k = 0;
-    for (; k + 8 <= count; k += 8) add_rows(8, x + k, rows + k * stride, stride, out, n);
+    for (; k + EC_STREAMS <= count; k += EC_STREAMS) add_rows(EC_STREAMS, x + k, rows + k * stride, stride, out, n);
     for (; k < count; k++) add_rows(1, x + k, rows + k * stride, stride, out, n);
 }
 

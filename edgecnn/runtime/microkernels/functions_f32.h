@@ -41,13 +41,6 @@ EC_INLINE vfloat vexp(vfloat x) {
     return y * vpower_of_two(half) * vpower_of_two(n - half);
 }
 
-/* exp(x) for -87 <= x <= 87, where 2^n is a normal number: one factor does. */
-EC_INLINE vfloat vexp_normal(vfloat x) {
-    vint n;
-    vfloat r = reduce_exponent(x, &n);
-    return ((exponential_rest(r) * r) * r + r + 1.0f) * vpower_of_two(n);
-}
-
 /* exp(x) - 1 without cancellation; for x <= 88. */
 EC_INLINE vfloat vexpm1(vfloat x) {
     vint n;
@@ -79,11 +72,17 @@ EC_INLINE vfloat verf(vfloat x) {
     return x * p / q;
 }
 
-/* 1 + exp(-x); beyond -87 what divides by it gives 1e-38 in place of even less. */
+/* 1 + exp(-x), for what divides by it; of NaN it may be any number. x = -n ln 2 + r, |r| <= ln 2 / 2: exp(-r) is a polynomial with an
+   error of 9.2e-8, to whose exponent n is added. It stands in the low bits of the shifted x; the others leave the word.
+   Beyond -87 the quotient is 1e-38 in place of even less. */
 EC_INLINE vfloat vsigmoid_divisor(vfloat x) {
-    return 1.0f + vexp_normal(vmin(vsplat(87.0f), vmax(vsplat(-87.0f), -x)));
+    x = vmin(vsplat(87.0f), vmax(vsplat(-87.0f), x));
+    vfloat shifted = x * -1.44269504f + EC_ROUND, whole = shifted - EC_ROUND;
+    vfloat r = (x + whole * 0.693359375f) + whole * -2.12194440e-4f;
+    vfloat p = ((((r * -8.2903147e-3f + 4.1897930e-2f) * r - 0.16667636f) * r + 0.49999151f) * r - 0.9999997f) * r + 1.0f;
+    return 1.0f + (vfloat)((vint)p + ((vint)shifted << 23));
 }
-EC_INLINE vfloat vsigmoid(vfloat x) { return 1.0f / vsigmoid_divisor(x); }
+EC_INLINE vfloat vsigmoid(vfloat x) { return vselect(x == x, 1.0f / vsigmoid_divisor(x), x); }
 
 /* m 2^e with m in [sqrt(1/2), sqrt(2)), as e ln 2 + 2 atanh((m - 1) / (m + 1)): error of the series 2e-9. */
 EC_INLINE vfloat vlog(vfloat x) {
@@ -199,10 +198,14 @@ EC_INLINE vfloat activation_gelu_tanh(vfloat x, const float *p) {
 }
 EC_INLINE vfloat activation_exponential(vfloat x, const float *p) { (void)p; return vexp(x); }
 
-#define EC_ACTIVATION(NAME)                                                      \
-    static void activate_##NAME(float *x, size_t n, const float *parameters) {   \
-        size_t i = 0;                                                            \
-        for (; i + LANES <= n; i += LANES) vstore(x + i, activation_##NAME(vload(x + i), parameters)); \
-        if (i < n) vstore_first(x + i, activation_##NAME(vload_first(x + i, n - i), parameters), n - i); \
+/* One call for all rows of a tile: a call a row takes longer than the cheap functions themselves. */
+#define EC_ACTIVATION(NAME)                                                                                              \
+    static void activate_##NAME(float *const *rows, size_t count, size_t column, size_t n, const float *parameters) {    \
+        for (size_t m = 0; m < count; m++) {                                                                             \
+            float *x = rows[m] + column;                                                                                 \
+            size_t i = 0;                                                                                                \
+            for (; i + LANES <= n; i += LANES) vstore(x + i, activation_##NAME(vload(x + i), parameters));               \
+            if (i < n) vstore_first(x + i, activation_##NAME(vload_first(x + i, n - i), parameters), n - i);             \
+        }                                                                                                                \
     }
 EC_FUNCTION_LIST(EC_ACTIVATION)

@@ -16,8 +16,8 @@
 #define EC_SPARSE_VECTORS 8 /* most vectors of pixels that single weights are multiplied by */
 #define EC_MASKED_VECTORS 4 /* of columns that share a walk over the rows of a masked matrix */
 
-/* Applies an activation function in place to n values. */
-typedef void (*ec_activate)(float *x, size_t n, const float *parameters);
+/* Applies an activation function in place to rows[m][column .. column + n) for m < count. */
+typedef void (*ec_activate)(float *const *rows, size_t count, size_t column, size_t n, const float *parameters);
 
 /* What ends every kernel: clamp to [low, high] (NaN stays), then `function` if there is one. */
 typedef struct {

@@ -205,9 +205,9 @@ static void depthwise_f32(const ec_window *w, const float *x, const float *weigh
         if (!a->function) continue;
         for (size_t r = y; r < end; r++) {
             float *line = out + r * w->out_row + channel;
-            if (count == w->out_pixel) a->function(line, count * w->out_width, a->parameters);
+            if (count == w->out_pixel) a->function(&line, 1, 0, count * w->out_width, a->parameters);
             else
-                for (size_t c = 0; c < w->out_width; c++) a->function(line + c * w->out_pixel, count, a->parameters);
+                for (size_t c = 0; c < w->out_width; c++, line += w->out_pixel) a->function(&line, 1, 0, count, a->parameters);
         }
     }
 }
