@@ -22,7 +22,7 @@ FLOAT32, FLOAT16, INT8, BITMASK32, BITMASK16, GAPS32, GAPS16 = range(7)
 NAMES = ("float32", "float16", "int8", "sparse_float32", "sparse_float16", "sparse_float32", "sparse_float16")
 """The constant's `encoding` for each tag."""
 
-_DENSE = {FLOAT32: "<f4", FLOAT16: "<f2", INT8: "i1"}
+_DENSE = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
 _VALUES = {BITMASK32: "<f4", BITMASK16: "<f2", GAPS32: "<f4", GAPS16: "<f2"}
 
 LONG_GAP = 255
@@ -172,7 +172,7 @@ def decode(
 def _most_bytes(tag: int, count: int) -> int:
     """Most bytes that an encoding may take before compression: a gap byte or less for each place, and every value."""
     if tag in _DENSE:
-        return count * np.dtype(_DENSE[tag]).itemsize
+        return count * _DENSE[tag].itemsize
     return 4 + _multiple_of_4(count) + count * np.dtype(_VALUES[tag]).itemsize
 
 
@@ -181,7 +181,7 @@ def _multiple_of_4(size: int) -> int:
 
 
 def _dense(tag: int, data: memoryview, shape: tuple[int, ...], count: int, fail: Callable[[str], Exception]) -> Array:
-    wanted = count * np.dtype(_DENSE[tag]).itemsize
+    wanted = count * _DENSE[tag].itemsize
     if len(data) != wanted:
         raise fail(f"{len(data)} bytes for shape {shape}; wanted {wanted}")
     stored = np.frombuffer(data, _DENSE[tag])

@@ -50,6 +50,8 @@ class Output:
 cdef class Input:
     """Reads a section's primitives; every way of being wrong is a CorruptFileError that says where.
 
+    What is read has a name for the error: a string, or a format with what goes into it, of which the text is made only then.
+
     Args:
         data: the section's bytes.
         where: how to call it in errors.
@@ -72,53 +74,73 @@ cdef class Input:
         """The error for the present position."""
         return CorruptFileError(f"{self.where}, byte {self.at}: {message}")
 
+    cdef said(self, what, message):
+        """The error of a thing that has a name."""
+        name = what[0].format(*what[1:]) if isinstance(what, tuple) else what
+        return self.fail(message.format(name))
+
     cdef uint64_t number(self, what) except? 0xFFFFFFFFFFFFFFFF:
         cdef uint64_t value = 0
         cdef int shift = 0
         cdef unsigned char byte
         while True:
             if self.at >= self.size:
-                raise self.fail(f"the section ends inside {what}")
+                raise self.said(what, "the section ends inside {}")
             byte = self.start[self.at]
             self.at += 1
             # Of the tenth byte one bit is left.
             if shift == 63 and byte > 1:
-                raise self.fail(f"{what} is longer than 64 bits")
+                raise self.said(what, "{} is longer than 64 bits")
             value |= <uint64_t>(byte & 0x7F) << shift
             if byte < 0x80:
                 break
             shift += 7
         if byte == 0 and shift > 0:
-            raise self.fail(f"{what} is not in its shortest form")
+            raise self.said(what, "{} is not in its shortest form")
         return value
 
     def varint(self, below=None, what="a number"):
         """An unsigned integer, less than `below` if given."""
         value = self.number(what)
         if below is not None and value >= below:
-            raise self.fail(f"{what} is {value}; wanted less than {below}")
+            raise self.said(what, f"{{}} is {value}; wanted less than {below}")
         return value
+
+    cdef uint64_t less(self, uint64_t below, what) except? 0xFFFFFFFFFFFFFFFF:
+        cdef uint64_t value = self.number(what)
+        if value >= below:
+            raise self.said(what, f"{{}} is {value}; wanted less than {below}")
+        return value
+
+    def varints(self, uint64_t fewer, how_many, uint64_t below, what):
+        """A number of less than `fewer`, then so many unsigned integers less than `below`: a tuple."""
+        return tuple([self.less(below, what) for _ in range(self.less(fewer, how_many))])
 
     def item(self, list items, what):
         """One of a list's items, by its index."""
-        cdef uint64_t index = self.number(what)
-        if index >= <uint64_t>len(items):
-            raise self.fail(f"{what} is {index}; wanted less than {len(items)}")
-        return items[index]
+        return items[self.less(<uint64_t>len(items), what)]
+
+    def items(self, list items, how_many, what):
+        """A number, then so many of a list's items, by their indices: a tuple."""
+        return tuple([self.item(items, what) for _ in range(self.count(how_many))])
 
     def signed(self):
         """A zigzag integer."""
-        value = self.number("a number")
-        return value >> 1 if value & 1 == 0 else -(value >> 1) - 1
+        cdef uint64_t value = self.number("a number")
+        return value >> 1 if value & 1 == 0 else -<object>(value >> 1) - 1
+
+    def signeds(self, uint64_t fewer, how_many):
+        """A number of less than `fewer`, then so many zigzag integers: a tuple."""
+        return tuple([self.signed() for _ in range(self.less(fewer, how_many))])
 
     def count(self, what):
         """A number of items that follow; each takes a byte at least, so that it can never exceed what is left."""
-        return self.varint(self.size - self.at + 1, f"the number of {what}")
+        return self.less(self.size - self.at + 1, ("the number of {}", what))
 
     cdef const unsigned char *raw(self, uint64_t size, what) except? NULL:
         """Where the next bytes are."""
         if size > self.size - self.at:
-            raise self.fail(f"{what} takes {size} bytes; {self.size - self.at} are left")
+            raise self.said(what, f"{{}} takes {size} bytes; {self.size - self.at} are left")
         self.at += <size_t>size
         return self.start + self.at - <size_t>size
 
@@ -132,6 +154,10 @@ cdef class Input:
             bits |= <uint64_t>bytes[i] << (8 * i)
         memcpy(&value, &bits, 8)
         return value
+
+    def doubles(self, uint64_t fewer, how_many):
+        """A number of less than `fewer`, then so many floats: a tuple."""
+        return tuple([self.double() for _ in range(self.less(fewer, how_many))])
 
     def text(self):
         """Length in bytes, then UTF-8."""

@@ -87,7 +87,7 @@ class _Record:
     shape: tuple[int, ...]
     blobs: tuple[tuple[int, int], ...]
     axis: int | None
-    where: str
+    file: str
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -230,8 +230,8 @@ def _directory(parts: dict[int, memoryview], strings: list[str], name: str) -> l
     end = 0
     for _ in range(source.count("constants")):
         constant = _string(source, strings)
-        tag = source.varint(len(encodings.NAMES), f"the encoding of {constant!r}")
-        raw_length = source.varint(what=f"the raw length of {constant!r}")
+        tag = source.varint(len(encodings.NAMES), ("the encoding of {!r}", constant))
+        raw_length = source.varint(what=("the raw length of {!r}", constant))
         shape = _known_shape(source, constant)
         blobs = []
         for _ in range(3 if tag == encodings.INT8 else 1):
@@ -242,16 +242,15 @@ def _directory(parts: dict[int, memoryview], strings: list[str], name: str) -> l
                     f"{constant!r} has {length} bytes at {offset} of the weights; wanted offset {wanted} and an end "
                     f"within {len(weights)}"
                 )
-            if any(weights[end:offset]):
+            if offset > end and any(weights[end:offset]):
                 raise source.fail(f"bytes {end} to {offset} of the weights, between blobs, must be zero")
             blobs.append((offset, length))
             end = offset + length
         axis = None
         if tag == encodings.INT8:
-            axis = source.varint(len(shape) + 1, f"the quantised axis of {constant!r}") - 1
+            axis = source.varint(len(shape) + 1, ("the quantised axis of {!r}", constant)) - 1
             axis = None if axis < 0 else axis
-        where = f"{name}: constant {constant!r}"
-        records.append(_Record(constant, tag, raw_length, shape, tuple(blobs), axis, where))
+        records.append(_Record(constant, tag, raw_length, shape, tuple(blobs), axis, name))
     source.end()
     if end != len(weights):
         raise CorruptFileError(f"{name}: section weights has {len(weights)} bytes; its constants take {end}")
@@ -259,11 +258,14 @@ def _directory(parts: dict[int, memoryview], strings: list[str], name: str) -> l
 
 
 def _known_shape(source: Input, constant: str) -> tuple[int, ...]:
-    rank = source.varint(MOST_RANK + 1, f"the rank of {constant!r}")
-    shape = tuple(source.varint(MAX_ELEMENTS + 1, f"a size of {constant!r}") for _ in range(rank))
-    if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:  # NumPy refuses such sizes beside a 0, too
+    shape = _shape(source, constant)
+    if math.prod([size or 1 for size in shape]) > MAX_ELEMENTS:  # NumPy refuses such sizes beside a 0, too
         raise source.fail(f"{constant!r} has shape {shape}: more than {MAX_ELEMENTS} values")
     return shape
+
+
+def _shape(source: Input, name: str) -> tuple[int, ...]:
+    return source.varints(MOST_RANK + 1, ("the rank of {!r}", name), MAX_ELEMENTS + 1, ("a size of {!r}", name))
 
 
 def _with_room(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -281,7 +283,7 @@ def _with_room(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _constant(record: _Record, weights: memoryview) -> Constant:
     def fail(message: str) -> CorruptFileError:
-        return CorruptFileError(f"{record.where}: {message}")
+        return CorruptFileError(f"{record.file}: constant {record.name!r}: {message}")
 
     offset, length = record.blobs[0]
     array = encodings.decode(record.tag, record.raw_length, weights[offset : offset + length], record.shape, fail)
@@ -305,9 +307,7 @@ def _graph(source: Input, strings: list[str], constants: dict[str, Constant], me
         tensor = _string(source, strings)
         if tensor in tensors:
             raise source.fail(f"tensor {tensor!r} is there twice")
-        rank = source.varint(MOST_RANK + 1, f"the rank of {tensor!r}")
-        shape = tuple(source.varint(MAX_ELEMENTS + 1, f"a size of {tensor!r}") or None for _ in range(rank))
-        tensors[tensor] = Tensor(tensor, shape)
+        tensors[tensor] = Tensor(tensor, tuple([size or None for size in _shape(source, tensor)]))
     order = list(tensors)
     input_structure, inputs = _ports(source, strings, order)
     output_structure, outputs = _ports(source, strings, order)
@@ -335,7 +335,7 @@ def _node(source: Input, strings: list[str], tensors: list[str], constants: list
         if index and (index - 1) // 2 >= len(known):
             raise source.fail(f"node {name!r} reads number {(index - 1) // 2} of {len(known)}")
         inputs.append(known[(index - 1) // 2] if index else "")
-    outputs = [source.item(tensors, "the index of a tensor") for _ in range(source.count("outputs"))]
+    outputs = source.items(tensors, "outputs", "the index of a tensor")
     attributes: dict[str, Any] = {}
     previous = ""
     for _ in range(source.count("attributes")):
@@ -343,22 +343,18 @@ def _node(source: Input, strings: list[str], tensors: list[str], constants: list
         if attributes and key <= previous:
             raise source.fail(f"node {name!r}: its attributes are not in order")
         attributes[key], previous = _attribute(source, strings), key
-    layers = [_string(source, strings) for _ in range(source.count("layers"))]
-    return Node(operator, name, tuple(inputs), tuple(outputs), attributes, tuple(layers))
+    layers = source.items(strings, "layers", "the index of a string")
+    return Node(operator, name, tuple(inputs), outputs, attributes, layers)
 
 
 _ATTRIBUTES: tuple[Callable[[Input, list[str]], Any], ...] = (
     lambda source, strings: source.signed(),
     lambda source, strings: source.double(),
     _string,
-    lambda source, strings: tuple([source.signed() for _ in range(_items(source, "integers"))]),
-    lambda source, strings: tuple([source.double() for _ in range(_items(source, "floats"))]),
+    lambda source, strings: source.signeds(MOST_ITEMS + 1, "the number of integers"),
+    lambda source, strings: source.doubles(MOST_ITEMS + 1, "the number of floats"),
 )
 """Reads an attribute of each kind."""
-
-
-def _items(source: Input, what: str) -> int:
-    return source.varint(MOST_ITEMS + 1, f"the number of {what}")
 
 
 def _attribute(source: Input, strings: list[str]) -> Any:

@@ -71,7 +71,7 @@ class Constant:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
+        return self.array.shape
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,10 @@ class Graph:
                 yield f"tensor {name!r} has dtype {tensor.dtype!r}; wanted float32"
             if not tensor.shape or tensor.shape[0] is not None:
                 yield f"tensor {name!r} has shape {tensor.shape}; its first dimension, the batch, must be None"
-            if any(size is not None and size < 1 for size in tensor.shape):
+            sizes = [size for size in tensor.shape if size is not None]
+            if sizes and min(sizes) < 1:
                 yield f"tensor {name!r} has shape {tensor.shape}; every size must be at least 1"
-            if math.prod(size or 1 for size in tensor.shape) > MAX_ELEMENTS:
+            if math.prod(sizes) > MAX_ELEMENTS:
                 yield f"tensor {name!r} has shape {tensor.shape}: more than {MAX_ELEMENTS} elements"
         for name, constant in self.constants.items():
             if name != constant.name or not name:

@@ -71,20 +71,23 @@ class Attribute:
             if self.choices and value not in self.choices:
                 return f"{value!r} is none of {', '.join(self.choices)}"
             return None
-        plural = self.kind.endswith("s")
+        plural = self.kind in ("ints", "floats")
         if plural and not isinstance(value, tuple):
             return f"{value!r} is no tuple"
         items: tuple[object, ...] = value if plural else (value,)  # type: ignore[assignment]
         if plural and self.length is not None and len(items) != self.length:
             return f"{value!r} has {len(items)} entries; wanted {self.length}"
+        if self.kind in ("float", "floats"):
+            for item in items:
+                if type(item) is not float:
+                    return f"{item!r} is no float"
+            return None
+        minimum, maximum = self.minimum, self.maximum
         for item in items:
-            if self.kind.startswith("int"):
-                if type(item) is not int:
-                    return f"{item!r} is no int"
-                if not self.minimum <= item <= self.maximum:
-                    return f"{item} is outside {self.minimum}..{self.maximum}"
-            elif type(item) is not float:
-                return f"{item!r} is no float"
+            if type(item) is not int:
+                return f"{item!r} is no int"
+            if not minimum <= item <= maximum:
+                return f"{item} is outside {minimum}..{maximum}"
         return None
 
 

@@ -27,6 +27,8 @@ LEAST_ROWS = 14
 
 Shapes = Mapping[str, tuple[int, ...]]
 Span = tuple[int, int, int]
+Spans = Mapping[str, Span | None]
+"""By the names of nodes."""
 
 
 def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
@@ -35,18 +37,22 @@ def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
     What passes from link to link is read by the next one alone. Of all ways to cut a longer row of such nodes, the one
     whose cuts let the fewest bytes of large tensors through memory.
     """
+    if all(_bytes(shape) <= LARGE_BYTES for shape in shapes.values()):
+        return []
     found: list[tuple[Node, ...]] = []
     taken: set[str] = set()
+    spans = {node.name: span_of(graph, node, shapes) for node in graph.nodes}
     for node in graph.nodes:
-        if node.name in taken or span_of(graph, node, shapes) is None:
+        if node.name in taken or spans[node.name] is None:
             continue
         row = [node]
-        while (following := _next(graph, row[-1], shapes)) is not None and following.name not in taken:
+        while (following := _next(graph, row[-1], spans)) is not None and following.name not in taken:
             row.append(following)
         taken.update(link.name for link in row)
         if all(_bytes(shapes[link.output]) <= LARGE_BYTES for link in row[:-1]):
             continue  # nothing to gain
-        found += [chain for chain in _cut(graph, row, shapes) if len(chain) > 1]
+        links = [_link(graph, link, shapes, spans) for link in row]
+        found += [chain for chain in _cut(links) if len(chain) > 1]
     return found
 
 
@@ -87,7 +93,7 @@ def _transformable(node: Node, weights: tuple[int, ...], pixels: int) -> bool:
     return not residual and strassen_pays(weights[2], weights[3], pixels)
 
 
-def _next(graph: Graph, node: Node, shapes: Shapes) -> Node | None:
+def _next(graph: Graph, node: Node, spans: Spans) -> Node | None:
     """The node that alone reads another's output, as its first input, if both can be links."""
     readers = graph.readers[node.output]
     if len(readers) != 1 or node.output in graph.output_tensors:
@@ -95,7 +101,7 @@ def _next(graph: Graph, node: Node, shapes: Shapes) -> Node | None:
     (reader,) = readers
     if reader.inputs.count(node.output) != 1 or reader.inputs[0] != node.output:
         return None
-    return reader if span_of(graph, reader, shapes) is not None else None
+    return reader if spans[reader.name] is not None else None
 
 
 def _bytes(shape: tuple[int, ...]) -> int:
@@ -122,17 +128,16 @@ class _Link:
     read: int
 
 
-def _link(graph: Graph, node: Node, shapes: Shapes) -> _Link:
-    span, out = span_of(graph, node, shapes), shapes[node.output]
+def _link(graph: Graph, node: Node, shapes: Shapes, spans: Spans) -> _Link:
+    span, out = spans[node.name], shapes[node.output]
     assert span is not None  # it could not stand in a row
     weights = 4 * math.prod(graph.constants[node.inputs[1]].shape) if node.operator.endswith("conv") else 0
     read = 4 * math.prod(out[:2]) * shapes[node.inputs[0]][-1]
     return _Link(node, span, _bytes(out), out[0], math.prod(out[1:]), weights, read)
 
 
-def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, ...]]:
+def _cut(links: Sequence[_Link]) -> list[tuple[Node, ...]]:
     """The cheapest way to cut a row of nodes into chains; single nodes are steps of their own."""
-    links = [_link(graph, node, shapes) for node in row]
     # For the first i nodes: bytes that pass through the last cache or memory, and where the last chain starts.
     best: list[tuple[int, int]] = [(0, 0)]
     for end in range(1, len(links) + 1):
@@ -147,10 +152,10 @@ def _cut(graph: Graph, row: Sequence[Node], shapes: Shapes) -> list[tuple[Node, 
         cost, start = min(options)
         best.append((cost, -start))
     chains: list[tuple[Node, ...]] = []
-    end = len(row)
+    end = len(links)
     while end:
         start = best[end][1]
-        chains.append(tuple(row[start:end]))
+        chains.append(tuple(link.node for link in links[start:end]))
         end = start
     return chains[::-1]
 
