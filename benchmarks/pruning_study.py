@@ -113,12 +113,12 @@ def ordinary(normal: bool = True, function: str = "relu") -> Any:
 
 
 def depthwise() -> Any:
-    """One ordinary convolution, then depthwise-separable ones: 188,746 parameters."""
+    """One ordinary convolution, then depthwise-separable ones: 109,642 parameters."""
     from keras import Input, Model, layers
 
     x = inputs = Input((28, 28, 1))
     x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(24, 3, 2, padding="same", use_bias=False)(x)))
-    for filters, stride in ((48, 1), (96, 2), (192, 1), (768, 2)):
+    for filters, stride in ((48, 1), (96, 2), (192, 1), (384, 2)):
         x = layers.DepthwiseConv2D(3, stride, padding="same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
         x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 1, use_bias=False)(x)))

@@ -44,6 +44,19 @@ def test_a_folder_without_the_files_ends_in_a_sentence(study: Any, tmp_path: Pat
         study.read_data(tmp_path, None)
 
 
+def test_channels_leave_the_share_of_weights_that_is_asked_for(study: Any) -> None:
+    """A kernel between two layers of which a share c of the channels stays keeps c * c of its weights."""
+    for sparsity in (0.0, 0.5, 0.8, 0.95):
+        assert (1 - study.channels_for(sparsity)) ** 2 == pytest.approx(1 - sparsity)
+
+
+def test_points_of_different_networks_and_seeds_are_files_of_their_own(study: Any, tmp_path: Path) -> None:
+    study.Results(tmp_path).keep(point(study, 0, 0.9), point(study, 1, 0.8))
+    one, other = sorted(tmp_path.glob("*.json"))
+    assert (one.name, other.name) == ("results-ordinary-0.json", "results-ordinary-1.json")
+    assert [p.accuracy for p in study.Results(tmp_path).points.values()] == [0.9, 0.8]
+
+
 def test_tables_hold_means_over_the_seeds_and_no_figure_where_one_lacks(study: Any) -> None:
     page = study.tables([point(study, 0, 0.90, 1.0), point(study, 1, 0.92, 2.0)])
     assert "| block | 80 % | 91.00 % | 1,000 | 2,000 | 0.5000 | 1.5000 | 2 |" in page

@@ -22,7 +22,7 @@ FLOAT32, FLOAT16, INT8, BITMASK32, BITMASK16, GAPS32, GAPS16 = range(7)
 NAMES = ("float32", "float16", "int8", "sparse_float32", "sparse_float16", "sparse_float32", "sparse_float16")
 """The constant's `encoding` for each tag."""
 
-_DENSE = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
+_DENSE: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
 _VALUES = {BITMASK32: "<f4", BITMASK16: "<f2", GAPS32: "<f4", GAPS16: "<f2"}
 
 LONG_GAP = 255

@@ -50,7 +50,7 @@ class Output:
 cdef class Input:
     """Reads a section's primitives; every way of being wrong is a CorruptFileError that says where.
 
-    What is read has a name for the error: a string, or a format with what goes into it, of which the text is made only then.
+    What is read has a name for the error: a string, or a format and what goes into it, made a text only then.
 
     Args:
         data: the section's bytes.

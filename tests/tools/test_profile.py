@@ -94,9 +94,7 @@ def block(rounds: int, size: int = 24, channels: int = 32) -> Graph:
     )
 
 
-NETWORKS = pytest.mark.parametrize(
-    "network", [block(12), block(8, size=4, channels=8)], ids=["block", "microseconds"]
-)
+NETWORKS = pytest.mark.parametrize("network", [block(12), block(8, size=4, channels=8)], ids=["block", "microseconds"])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
