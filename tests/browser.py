@@ -79,13 +79,14 @@ class Browser:
     """A browser, ended with the `with` block."""
 
     def __init__(self) -> None:
+        program = chromium()  # first: where there is none, nothing may be left behind
         self.folder = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
         command, self._reads = os.pipe(), os.pipe()
         self._writes = command[1]
         # The protocol wants file descriptors 3 and 4, which a shell puts in their places.
         line = f'exec "$0" "$@" 3<&{command[0]} 4>&{self._reads[1]}'
         self.process = subprocess.Popen(
-            ["bash", "-c", line, chromium(), *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"],
+            ["bash", "-c", line, program, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"],
             pass_fds=(command[0], self._reads[1]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
