@@ -381,7 +381,8 @@ def measure(results: Results, data: Data) -> None:
             edgecnn.convert(path, compact, overwrite=True)
             runs = [load_edgecnn(compact, 1)]
             try:
-                lite.write_bytes(as_tflite(keras.saving.load_model(path, compile=False)))
+                if not lite.exists():
+                    lite.write_bytes(as_tflite(keras.saving.load_model(path, compile=False)))
                 runs.append(load_litert(lite, 1))
             except ImportError:
                 pass
