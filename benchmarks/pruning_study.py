@@ -449,7 +449,8 @@ def draw(points: Sequence[Point], folder: Path) -> None:
             means.setdefault(technique, []).append((sparsity, accuracy, size, ms))
         dense = means.pop("dense", [])
         for technique, line in means.items():
-            columns = list(zip(*sorted(dense + line), strict=True))
+            # A rewrite has no sparsity: a point beside the dense network's.
+            columns = list(zip(*sorted(dense + line if line[-1][0] else line), strict=True))
             for one, column in zip(axes, columns[1:], strict=True):
                 one.plot(columns[0], column, marker="o", label=technique)
         for one, label in zip(

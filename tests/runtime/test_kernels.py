@@ -221,6 +221,18 @@ def test_weights_of_zero_are_left_out_where_that_is_faster(isa: str, block: int,
     np.testing.assert_allclose(model(x)[0], wanted, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(("share", "kernel"), [(0.75, "product"), (0.97, "single weights")])
+def test_a_small_layer_over_few_pixels_is_computed_dense_until_little_is_left(share: float, kernel: str) -> None:
+    """Its weights come from a cache: reading them is no reason to leave zeros out."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((3, 3, 96, 192), np.float32)
+    weights[rng.random(weights.shape) < share] = 0
+    builder = GraphBuilder()
+    builder.add("conv", builder.input("x", 3, 3, 96), weights, name="y", padding="same")
+    (step,) = next(iter(Model(builder.graph("y"), threads=1)._plans.values())).steps
+    assert step.kernel.startswith(kernel)
+
+
 def test_a_large_window_over_few_pixels_takes_little_scratch_memory() -> None:
     """What lies behind each tap is noted for the pixels that there are, not for as many as a panel could hold."""
     weights = np.zeros((60, 60, 2, 3), np.float32)
