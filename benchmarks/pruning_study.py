@@ -381,7 +381,7 @@ def measure(results: Results, data: Data) -> None:
             edgecnn.convert(path, compact, overwrite=True)
             runs = [load_edgecnn(compact, 1)]
             try:
-                if not lite.exists():
+                if not lite.exists() or lite.stat().st_mtime < path.stat().st_mtime:
                     lite.write_bytes(as_tflite(keras.saving.load_model(path, compile=False)))
                 runs.append(load_litert(lite, 1))
             except ImportError:
@@ -481,6 +481,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sparsities", type=lambda text: [float(s) for s in text.split(",")], default=SPARSITIES)
     parser.add_argument("--no-times", action="store_true", help="train only")
     arguments = parser.parse_args(argv)
+    if unknown := set(arguments.networks) - set(kinds):
+        parser.error(f"--networks {', '.join(sorted(unknown))}: wanted some of {', '.join(kinds)}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     data = read_data(arguments.folder, arguments.images)
     results = Results(arguments.output)

@@ -57,6 +57,13 @@ def test_points_of_different_networks_and_seeds_are_files_of_their_own(study: An
     assert [p.accuracy for p in study.Results(tmp_path).points.values()] == [0.9, 0.8]
 
 
+def test_a_network_that_is_not_there_is_refused(study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study.main([str(tmp_path), "--output", str(tmp_path / "out"), "--networks", "ordinary,wide"])
+    assert "--networks wide: wanted some of ordinary, depthwise, plain" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_tables_hold_means_over_the_seeds_and_no_figure_where_one_lacks(study: Any) -> None:
     page = study.tables([point(study, 0, 0.90, 1.0), point(study, 1, 0.92, 2.0)])
     assert "| block | 80 % | 91.00 % | 1,000 | 2,000 | 0.5000 | 1.5000 | 2 |" in page
