@@ -173,11 +173,11 @@ def test_dense_layers_without_their_zeros_agree(data: st.DataObject, block: int,
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_large_matrix_is_read_without_its_zeros(isa: str, block: int, kernel: str) -> None:
     rng = np.random.default_rng(0)
-    weights = rng.standard_normal((1100, 1003), np.float32)
-    weights[np.repeat(rng.random((1100, -(-1003 // block))) < 0.9, block, axis=1)[:, :1003]] = 0
+    weights = rng.standard_normal((2200, 2003), np.float32)
+    weights[np.repeat(rng.random((2200, -(-2003 // block))) < 0.9, block, axis=1)[:, :2003]] = 0
     builder = GraphBuilder()
-    graph = builder.graph(builder.add("dense", builder.input("x", 1100), weights))
-    x = rng.standard_normal((3, 1100), np.float32)
+    graph = builder.graph(builder.add("dense", builder.input("x", 2200), weights))
+    x = rng.standard_normal((3, 2200), np.float32)
     wanted = x.astype(np.float64) @ weights
     for threads in (1, 2):
         model = Model(graph, threads=threads, isa=isa)

@@ -77,14 +77,14 @@ CACHED_WEIGHTS = 2**18
 single weight's place costs the same wherever it comes from: 864 x 192 over 3 x 3 pixels take 13.8 us dense, and 20.5 with 75 %
 of the weights zero, 13.2 with 85 %; 192 x 384 over 4 x 4 pixels 9.4, and 8.8 with 72 %, on Zen 5 with AVX-512."""
 
-MASKED_COSTS = {16: 4.0, 8: 3.0, 4: 3.0}
+MASKED_COSTS = {16: 13.5, 8: 3.0, 4: 3.0}
 """By lanes: of a weight's place in the masks of a matrix that one vector is multiplied by, where reading a weight costs as many
-multiply-adds as a vector has lanes. On Zen 4 a matrix of 9216 x 4096, 80 % zero, takes 4.4 ms masked and 6.8 dense with AVX-512, 3.5
-and 8.1 with AVX2."""
+multiply-adds as a vector has lanes. On Zen 5 a matrix of 4096 x 4096 takes 2.0 ms dense; masked with 60, 80 and 90 % zero 3.3, 2.6 and
+2.0 with AVX-512, 1.3, 0.9 and 0.9 with AVX2. Zen 4 gains more, by either set: so that nobody pays, the former count."""
 VECTOR_CAUTION = 1.2
-LEAST_BLOCKED, LEAST_MASKED = 2**17, 2**19
+LEAST_BLOCKED, LEAST_MASKED = 2**17, 2**22
 """Weights of a matrix: smaller ones stay in a cache, from which they are read as fast as they can be left out (512 x 512, 80 % zero:
-27 us dense, 40 us masked)."""
+27 us dense, 40 us masked; 1024 x 1000 from the last cache of Zen 5 46 dense, 59 to 102 masked)."""
 
 
 @dataclass(frozen=True)
