@@ -25,6 +25,7 @@ from graph_strategies import GraphBuilder
 from operator_strategies import Case, cases
 
 ISAS = [entry.name for entry in cpu.supported()]
+WIDE_ISAS = [entry.name for entry in cpu.supported() if entry.lanes >= 8]
 CANARY = np.float32(12345.678)
 
 
@@ -221,15 +222,19 @@ def test_weights_of_zero_are_left_out_where_that_is_faster(isa: str, block: int,
     np.testing.assert_allclose(model(x)[0], wanted, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("share", "kernel"), [(0.75, "product"), (0.97, "single weights")])
-def test_a_small_layer_over_few_pixels_is_computed_dense_until_little_is_left(share: float, kernel: str) -> None:
-    """Its weights come from a cache: reading them is no reason to leave zeros out."""
+@pytest.mark.parametrize(("share", "kernel"), [(0.7, "product"), (0.9, "single weights")])
+@pytest.mark.parametrize("isa", WIDE_ISAS)
+def test_a_small_layer_over_few_pixels_is_computed_dense_until_little_is_left(
+    isa: str, share: float, kernel: str
+) -> None:
+    """Its weights come from a cache: reading them is no reason to leave zeros out. (Nine pixels waste little of vectors of four
+    lanes: there zeros pay sooner.)"""
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((3, 3, 96, 192), np.float32)
     weights[rng.random(weights.shape) < share] = 0
     builder = GraphBuilder()
     builder.add("conv", builder.input("x", 3, 3, 96), weights, name="y", padding="same")
-    (step,) = next(iter(Model(builder.graph("y"), threads=1)._plans.values())).steps
+    (step,) = next(iter(Model(builder.graph("y"), isa=isa, threads=1)._plans.values())).steps
     assert step.kernel.startswith(kernel)
 
 

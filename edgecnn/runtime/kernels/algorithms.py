@@ -72,10 +72,10 @@ SINGLE_COSTS = {16: (1.49, 8.3, 7.0, 7.8, 3.1), 8: (1.28, 5.4, 5.6, 4.3, 1.8), 4
 """By lanes. For each pixel: of a weight, of turning a value over, of turning a sum back, and of a filter's start and end in a
 slice; and of reading a weight once."""
 
-CACHED_WEIGHTS = 2**18
-"""Dense weights of fewer may stay in the second-level cache from call to call. Reading them from there costs half, or less, while a
-single weight's place costs the same wherever it comes from: 864 x 192 over 3 x 3 pixels take 13.8 us dense, and 20.5 with 75 %
-of the weights zero, 13.2 with 85 %; 192 x 384 over 4 x 4 pixels 9.4, and 8.8 with 72 %, on Zen 5 with AVX-512."""
+CACHED_WEIGHTS, CACHED_READS = 2**18, {16: 0.5, 8: 1.0, 4: 1.0}
+"""Dense weights of fewer may stay in the second-level cache from call to call. Reading them from there costs less than estimated by
+this share, by lanes, while a single weight's place costs the same wherever it comes from. On Zen 5, 864 x 192 over 3 x 3 pixels:
+with AVX-512 13.8 us dense, and 20.5 with 75 % of the weights zero, 13.2 with 85 %; with AVX2 27.7, and 30.1 with 70 %, 20.9 with 80."""
 
 MASKED_COSTS = {16: 13.5, 8: 3.0, 4: 3.0}
 """By lanes: of a weight's place in the masks of a matrix that one vector is multiplied by, where reading a weight costs as many
@@ -222,8 +222,9 @@ def single_cost(present: np.ndarray, placed: Placed) -> float:
     each, turn, back, row, read = SINGLE_COSTS[lanes]
     turned = depth * -(-filters // PART)
     work = each * entries + turn * turned + back * filters + row * filters * slices
-    # Half of what the estimate of dense kernels has for reading weights: it must pay without that, too.
-    cached = depth * _wide(filters, 1, lanes) * lanes / 2 if present.size < CACHED_WEIGHTS else 0
+    # Of what the estimate of dense kernels has for reading weights: it must pay without that, too.
+    reads = CACHED_READS[lanes] if present.size < CACHED_WEIGHTS else 0
+    cached = reads * depth * _wide(filters, 1, lanes) * lanes
     return float(CAUTION * (pixels * work + read * entries * lanes) + cached)
 
 
