@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +134,7 @@ class Recipe:
 
     Attributes:
         build: makes it.
-        longer: how many times as long it trains.
+        longer: how many times as long it trains, and is fine-tuned after each step of pruning.
         mirrored: whether half of the images, others in each epoch, are shown as in a mirror.
     """
 
@@ -178,10 +180,19 @@ def mirrored(images: Array, labels: Array, seed: int) -> Any:
 
 
 def fit(
-    model: Any, data: Data, epochs: int, rate: float, seed: int, callbacks: Sequence[Any] = (), mirror: bool = False
+    model: Any,
+    data: Data,
+    epochs: int,
+    rate: float,
+    seed: int,
+    callbacks: Sequence[Any] = (),
+    mirror: bool = False,
+    teacher: Any = None,
 ) -> Any:
-    """Train with Adam, the learning rate falling along a cosine to a twentieth."""
+    """Train with Adam, the learning rate falling along a cosine to a twentieth; with a teacher also by its answers."""
     import keras
+
+    from edgecnn.training import distillation
 
     keras.utils.set_random_seed(seed)
     steps = max(1, epochs * -(-len(data.train[0]) // BATCH))
@@ -193,7 +204,8 @@ def fit(
         steps_per_execution=1 if callbacks else 10,
     )
     shown = {"x": mirrored(*data.train, seed)} if mirror else dict(zip("xy", data.train, strict=True), batch_size=BATCH)
-    model.fit(**shown, epochs=epochs, callbacks=list(callbacks), verbose=0)
+    with distillation(model, teacher) if teacher is not None else nullcontext():
+        model.fit(**shown, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
 
@@ -264,14 +276,16 @@ class Results:
             os.replace(beside, path)
 
 
-def pruned(model: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int, mirror: bool = False) -> Any:
-    """The model with so many zeros, half of the epochs gradually, fine-tuned in all of them."""
+def pruned(
+    model: Any, teacher: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int, mirror: bool = False
+) -> Any:
+    """The model with so many zeros, half of the epochs gradually, fine-tuned in all of them, beside a teacher or None."""
     from edgecnn.training import Pruning, Schedule, remove_channels
 
     steps = epochs * -(-len(data.train[0]) // BATCH)
     schedule = Schedule(end=max(1, steps // 2), frequency=max(1, steps // 20))
     pruning = Pruning(sparsity, pattern, scope="network", schedule=schedule, normalise=NORMALISE.get(pattern))
-    fit(model, data, epochs, 2e-3, seed, [pruning], mirror)
+    fit(model, data, epochs, 2e-3, seed, [pruning], mirror, teacher)
     return remove_channels(model) if pattern == "channel" else model
 
 
@@ -281,7 +295,7 @@ def channels_for(sparsity: float) -> float:
 
 
 def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.Namespace) -> None:
-    """Accuracy against sparsity, each network pruned on from the one before."""
+    """Accuracy against sparsity, each network pruned on from the one before, and taught by the dense one."""
     for network, recipe in NETWORKS.items():
         if network not in arguments.networks:
             continue
@@ -291,25 +305,20 @@ def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.
             epochs = recipe.longer * arguments.epochs
             return fit(seeded(recipe.build, seed), data, epochs, 3e-3, seed, mirror=recipe.mirrored)
 
-        model = results.network(dense, data, train)
+        teacher = results.network(dense, data, train)
         if network == "ordinary":
             study_rewrite(results, data, seed, arguments, dense)
         for pattern in arguments.patterns:
             own = ":" in pattern and "block" not in pattern
-            before, last = 0.0, model
+            before, last = 0.0, results.network(dense, data, train)
             for sparsity in [OWN_SPARSITY] if own else arguments.sparsities:
                 # Channels that have gone are no longer there to be counted.
                 gone, wanted = channels_for(before), channels_for(sparsity)
                 more = 1 - (1 - wanted) / (1 - gone) if pattern == "channel" else sparsity
-
-                def make(
-                    last: Any = last, more: float = more, pattern: str = pattern, mirror: bool = recipe.mirrored
-                ) -> Any:
-                    return pruned(last, data, more, pattern, arguments.fine_tune, seed, mirror)
-
+                epochs = recipe.longer * arguments.fine_tune
+                make = partial(pruned, last, teacher, data, more, pattern, epochs, seed, recipe.mirrored)
                 last = results.network(key_of(network, pattern, sparsity, seed), data, make)
                 before = sparsity
-            model = results.network(dense, data, lambda: None)  # as it was: it has been trained on
 
 
 def study_rewrite(results: Results, data: Data, seed: int, arguments: argparse.Namespace, dense: str) -> None:
@@ -345,12 +354,12 @@ def study_techniques(results: Results, data: Data, seed: int, arguments: argpars
         def make(name: str = name) -> Any:
             model = results.network(base, data, lambda: None)
             if name == "pruning":
-                return pruned(model, data, 0.8, "weight", epochs, seed)
+                return pruned(model, None, data, 0.8, "weight", epochs, seed)
             for rewrite in rewrites.values() if name == "all five" else [rewrites[name]] if name in rewrites else []:
                 model = rewrite(model)
             anew = name in ("separable", "all five")
             model = fit(model, data, arguments.epochs if anew else epochs, 3e-3 if anew else 2e-3, seed)
-            return pruned(model, data, 0.8, "weight", epochs, seed) if name == "all five" else model
+            return pruned(model, None, data, 0.8, "weight", epochs, seed) if name == "all five" else model
 
         results.network(key_of(PLAIN, name, 0.8 if name in ("pruning", "all five") else 0, seed), data, make)
 

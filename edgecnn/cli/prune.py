@@ -39,6 +39,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="of fine-tuning (default: 2)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images in a batch (default: 32)")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="(default: the saved optimizer's)")
+    parser.add_argument(
+        "--distill",
+        type=float,
+        nargs="?",
+        const=0.5,
+        default=0.0,
+        metavar="SHARE",
+        help="let a classifier learn the answers of the model as it was: their share in the loss (0.5 where none is said)",
+    )
     parser.add_argument("--loss", metavar="NAME", help="for a model that was saved without: a loss of Keras")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     parser.add_argument(
@@ -76,6 +85,7 @@ def _run(arguments: argparse.Namespace) -> Answer:
             epochs=arguments.epochs,
             batch_size=arguments.batch_size,
             learning_rate=arguments.learning_rate,
+            distill=arguments.distill,
             backup=arguments.resume,
         )
     return Answer(report.to_json(), str(report))

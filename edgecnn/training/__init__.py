@@ -4,6 +4,7 @@ pruning.py       prune(), the callback Pruning
 masks.py         which weights go: normalisation, patterns, quantiles, the schedule; NumPy alone
 sensitivity.py   what each layer can bear
 explore.py       all of it tried and measured: the Pareto front
+distillation.py  what a pruned model learns from the one it was
 structure.py     separable(), average_pooling(), batch_normalization(), activation()
 channels.py      groups of channels that can go, and their removal from a model
 keras_models.py  walking and rebuilding Keras models; data; statistics of batch normalisation
@@ -16,8 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 from edgecnn.training.channels import remove_channels
+from edgecnn.training.distillation import distillation
 from edgecnn.training.explore import Candidate, Exploration, explore
-from edgecnn.training.keras_models import refresh_statistics
+from edgecnn.training.keras_models import clone, refresh_statistics
 from edgecnn.training.masks import Pattern, Schedule, parse_pattern
 from edgecnn.training.pruning import (
     LayerSparsity,
@@ -42,6 +44,8 @@ __all__ = [
     "activation",
     "average_pooling",
     "batch_normalization",
+    "clone",
+    "distillation",
     "explore",
     "layer_sparsity",
     "parse_pattern",

@@ -119,8 +119,8 @@ def prune_file(
         overwrite: whether existing files may be replaced.
         tell: is called with what is being done.
         seed: of training, and of what is held back.
-        options: as for `prune`: sparsity, pattern, threshold, schedule, epochs, batch_size, learning_rate, normalise, scope,
-            layers, backup.
+        options: as for `prune`: sparsity, pattern, threshold, schedule, epochs, batch_size, learning_rate, distill, normalise,
+            scope, layers, backup.
 
     Raises:
         InputError: as for `prune`; an output that exists.

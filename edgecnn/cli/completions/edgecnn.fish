@@ -51,7 +51,7 @@ function _shtab_edgecnn_using
 end
 
 set -g _shtab_edgecnn_commands convert inspect run verify compare bench check profile tune prune info completion
-set -g _shtab_edgecnn_opts_with_value --batch --batch-size --config --data --device --ecnn --epochs --html --input-shape --labels --layers --learning-rate --loss --max-kb --max-mb --max-ms --normalise --offset --onnx --output --pattern --resume --runs --save --scale --schedule --scope --seconds --seed --sparsity --target --threads --threshold --to --tolerance --top --weights -o
+set -g _shtab_edgecnn_opts_with_value --batch --batch-size --config --data --device --distill --ecnn --epochs --html --input-shape --labels --layers --learning-rate --loss --max-kb --max-mb --max-ms --normalise --offset --onnx --output --pattern --resume --runs --save --scale --schedule --scope --seconds --seed --sparsity --target --threads --threshold --to --tolerance --top --weights -o
 
 complete -c edgecnn -e
 complete -c edgecnn -f
@@ -162,6 +162,7 @@ complete -c edgecnn -n '_shtab_edgecnn_using prune' -l schedule -xka "gradual on
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l epochs -x -d 'of fine-tuning (default: 2)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l batch-size -x -d 'images in a batch (default: 32)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l learning-rate -x -d '(default: the saved optimizer'"'"'s)'
+complete -c edgecnn -n '_shtab_edgecnn_using prune' -l distill -x -d 'let a classifier learn the answers of the model as it was: their share in the loss (0.5 where none is said)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l loss -x -d 'for a model that was saved without: a loss of Keras'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l seed -x -d '(default: 0)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l resume -xka "(__fish_complete_path (commandline -ct))" -d '.npz that keeps each epoch: an interrupted run goes on from it'
