@@ -188,6 +188,22 @@ def test_a_large_matrix_is_read_without_its_zeros(isa: str, block: int, kernel: 
         assert step.kernel.startswith("blocks" if cpu.choose(isa).lanes == 4 else kernel)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_rows_of_every_number_of_vectors_are_added_up(isa: str) -> None:
+    """Short rows are summed in registers, as many as there are vectors; threads read parts of rows."""
+    rng = np.random.default_rng(0)
+    lanes = cpu.choose(isa).lanes
+    x = rng.standard_normal((1, 300), np.float32)
+    for columns in (*range(lanes, 18 * lanes, lanes), 2 * lanes + 1, 16 * lanes + 3, 192, 1000):
+        weights, bias = rng.standard_normal((300, columns), np.float32), rng.standard_normal(columns, np.float32)
+        builder = GraphBuilder()
+        graph = builder.graph(builder.add("dense", builder.input("x", 300), weights, bias, activation="relu"))
+        wanted = np.maximum(x.astype(np.float64) @ weights + bias, 0)
+        answers = [Model(graph, threads=threads, isa=isa)(x)[0] for threads in (1, 2, 3)]
+        np.testing.assert_allclose(answers[0], wanted, rtol=0, atol=1e-4)
+        assert all((answer == answers[0]).all() for answer in answers)
+
+
 def test_a_small_matrix_is_read_as_it_is() -> None:
     builder = GraphBuilder()
     weights = np.zeros((256, 256), np.float32)

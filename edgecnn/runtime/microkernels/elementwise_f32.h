@@ -126,8 +126,33 @@ EC_INLINE void add_rows(const int ROWS, const float *x, const float *rows, size_
         vstore_first(out + i, y, n - i);
     }
 }
+/* Rows of few vectors, one after the other, the sums in registers: where there is no gap between the rows, Zen 5's
+   second-level cache gives 190 to 260 GB/s so, and 140 in any other order. */
+#ifdef __AVX512F__
+#define EC_SHORT 16
+#else
+#define EC_SHORT 8
+#endif
+EC_INLINE void add_short_rows(const int VECTORS, const float *x, const float *rows, size_t stride, size_t count, float *out) {
+    vfloat y[EC_SHORT];
+    EC_UNROLL for (int v = 0; v < VECTORS; v++) y[v] = vload(out + v * LANES);
+    for (size_t k = 0; k < count; k++) {
+        EC_UNROLL for (int v = 0; v < VECTORS; v++) y[v] += vsplat(x[k]) * vload(rows + k * stride + v * LANES);
+    }
+    EC_UNROLL for (int v = 0; v < VECTORS; v++) vstore(out + v * LANES, y[v]);
+}
 static void add_rows_f32(const float *x, const float *rows, size_t stride, size_t count, float *out, size_t n) {
     size_t k = 0;
+    if (n % LANES == 0) {
+        switch (n / LANES) {
+#define EC_CASE(VECTORS) case VECTORS: add_short_rows(VECTORS, x, rows, stride, count, out); return;
+            EC_CASE(3) EC_CASE(4) EC_CASE(5) EC_CASE(6) EC_CASE(7) EC_CASE(8)
+#if EC_SHORT == 16
+            EC_CASE(9) EC_CASE(10) EC_CASE(11) EC_CASE(12) EC_CASE(13) EC_CASE(14) EC_CASE(15) EC_CASE(16)
+#endif
+#undef EC_CASE
+        }
+    }
     for (; k + EC_STREAMS <= count; k += EC_STREAMS) add_rows(EC_STREAMS, x + k, rows + k * stride, stride, out, n);
     for (; k < count; k++) add_rows(1, x + k, rows + k * stride, stride, out, n);
 }
