@@ -9,7 +9,7 @@ import struct
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from edgecnn.errors import CorruptFileError, GraphError
 
@@ -167,6 +167,23 @@ cdef class Input:
             return PyUnicode_DecodeUTF8(<const char *>bytes, <Py_ssize_t>size, NULL)
         except UnicodeDecodeError as error:
             raise self.fail(f"a string is not UTF-8: {error.reason}") from error
+
+    def since(self, size_t begin):
+        """The bytes that have been read from a position on."""
+        return (<const char *>self.start)[begin:self.at]
+
+    def again(self, list read):
+        """What was read before from the same bytes as those that follow, which are skipped; None if they are others.
+
+        Args:
+            read: (bytes, what they gave); the bytes of no record are the beginning of another's.
+        """
+        cdef bytes raw
+        for raw, value in read:
+            if <size_t>len(raw) <= self.size - self.at and memcmp(<const char *>raw, self.start + self.at, len(raw)) == 0:
+                self.at += len(raw)
+                return value
+        return None
 
     def end(self):
         """Nothing may follow."""

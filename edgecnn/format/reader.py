@@ -6,6 +6,7 @@ import contextlib
 import math
 import mmap
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,8 @@ class FileInfo:
     constants: tuple[ConstantInfo, ...]
 
 
+MOST_REMEMBERED = 16
+"""Different attributes of an operator that are looked for among the bytes before these are read."""
 ROOM = 64
 """Bytes of the widest vector."""
 
@@ -312,7 +315,9 @@ def _graph(source: Input, strings: list[str], constants: dict[str, Constant], me
     input_structure, inputs = _ports(source, strings, order)
     output_structure, outputs = _ports(source, strings, order)
     names = list(constants)
-    nodes = [_node(source, strings, order, names) for _ in range(source.count("nodes"))]
+    # By operator: networks repeat themselves, and one look is enough for attributes that are the same.
+    read: defaultdict[str, list[tuple[bytes, dict[str, Any]]]] = defaultdict(list)
+    nodes = [_node(source, strings, order, names, read) for _ in range(source.count("nodes"))]
     source.end()
     return Graph(name, inputs, outputs, tuple(nodes), tensors, constants, input_structure, output_structure, metadata)
 
@@ -326,7 +331,13 @@ def _ports(source: Input, strings: list[str], tensors: list[str]) -> tuple[str, 
     return structure, tuple(ports)
 
 
-def _node(source: Input, strings: list[str], tensors: list[str], constants: list[str]) -> Node:
+def _node(
+    source: Input,
+    strings: list[str],
+    tensors: list[str],
+    constants: list[str],
+    read: dict[str, list[tuple[bytes, dict[str, Any]]]],
+) -> Node:
     operator, name = _string(source, strings), _string(source, strings)
     inputs = []
     for _ in range(source.count("inputs")):
@@ -336,15 +347,26 @@ def _node(source: Input, strings: list[str], tensors: list[str], constants: list
             raise source.fail(f"node {name!r} reads number {(index - 1) // 2} of {len(known)}")
         inputs.append(known[(index - 1) // 2] if index else "")
     outputs = source.items(tensors, "outputs", "the index of a tensor")
+    before = read[operator]
+    attributes = source.again(before)
+    if attributes is None:
+        begin = source.at
+        attributes = _attributes(source, strings, name)
+        if len(before) < MOST_REMEMBERED:
+            before.append((source.since(begin), attributes))
+    layers = source.items(strings, "layers", "the index of a string")
+    return Node(operator, name, tuple(inputs), outputs, attributes, layers)
+
+
+def _attributes(source: Input, strings: list[str], node: str) -> dict[str, Any]:
     attributes: dict[str, Any] = {}
     previous = ""
     for _ in range(source.count("attributes")):
         key = _string(source, strings)
         if attributes and key <= previous:
-            raise source.fail(f"node {name!r}: its attributes are not in order")
+            raise source.fail(f"node {node!r}: its attributes are not in order")
         attributes[key], previous = _attribute(source, strings), key
-    layers = source.items(strings, "layers", "the index of a string")
-    return Node(operator, name, tuple(inputs), outputs, attributes, layers)
+    return attributes
 
 
 _ATTRIBUTES: tuple[Callable[[Input, list[str]], Any], ...] = (

@@ -245,6 +245,8 @@ class Graph:
     def _node_complaints(self) -> Iterator[str]:
         known = {port.tensor for port in self.inputs}
         names: set[str] = set()
+        # Of a file, nodes with equal attributes share them.
+        right: set[tuple[str, int]] = set()
         for node in self.nodes:
             where = f"node {node.name!r} ({node.operator})"
             if node.name in names or not node.name:
@@ -265,7 +267,10 @@ class Graph:
                 if name in known:
                     yield f"{where} produces {name!r}, which is produced already"
                 known.add(name)
-            complaint = row.complaint(node.attributes, node.inputs, self.constants)
+            complaint = row.inputs_complaint(node.inputs, self.constants)
+            if not complaint and (node.operator, id(node.attributes)) not in right:
+                complaint = row.attributes_complaint(node.attributes)
+                right.add((node.operator, id(node.attributes)))
             if complaint:
                 yield f"{where}: {complaint}"
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,6 @@ class Placed:
         out_shape: without the batch.
         instruction_set: whose micro-kernels to use.
         packing: where packed weights come from.
-        macs: multiply-accumulates of one image.
         algorithm: the name of the one to use where several are possible; "": the one of least estimated cost.
         compared: whether its channels are the model's answers, which are compared with each other: equal filters must then
             give equal values, and so all must be computed in the same way.
@@ -120,7 +120,6 @@ class Placed:
     out_shape: tuple[int, ...]
     instruction_set: InstructionSet
     packing: Packing
-    macs: int
     algorithm: str = ""
     compared: bool = False
 
@@ -142,10 +141,19 @@ class Placed:
         sources = [constant for constant in self.constants if constant is not None]
         return self.packing.get((self.node.name, f"{purpose} {self.instruction_set.name}"), sources, pack)
 
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        shapes = [
+            shape if shape is None or constant is not None else (None, *shape)
+            for shape, constant in zip(self.shapes, self.constants, strict=True)
+        ]
+        return OPERATORS[self.node.operator].macs(self.node.attributes, shapes, [(None, *self.out_shape)])
+
     @property
     def serial(self) -> bool:
         """Whether the step is too small to share."""
-        return self.macs < SERIAL_MACS and math.prod(self.out_shape) < SERIAL_VALUES
+        return math.prod(self.out_shape) < SERIAL_VALUES and self.macs < SERIAL_MACS
 
 
 @dataclass(frozen=True)
@@ -359,22 +367,15 @@ def _place(
     given = tuple(
         None if not name else shapes[name] if name in shapes else graph.constants[name].shape for name in node.inputs
     )
-    row = OPERATORS[node.operator]
-    batched = [
-        None if s is None else s if n in graph.constants else (None, *s)
-        for n, s in zip(node.inputs, given, strict=True)
-    ]
-    out_shape = shapes[node.output]
     return Placed(
         node,
         tuple(places.views.get(name) for name in node.inputs),
         places.views[node.output],
         constants,
         given,
-        out_shape,
+        shapes[node.output],
         instruction_set,
         packing,
-        row.macs(node.attributes, batched, [(None, *out_shape)]),
         algorithm,
         compared,
     )
@@ -389,7 +390,7 @@ def _copy(
     packing: Packing,
 ) -> Placed:
     node = Node("identity", f"copy of {name}", (name,), (name,))
-    return Placed(node, (x,), out, (None,), (shape,), shape, instruction_set, packing, 0)
+    return Placed(node, (x,), out, (None,), (shape,), shape, instruction_set, packing)
 
 
 def _dense(graph: Graph, name: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from edgecnn.errors import ConversionError, GraphError, InputError, ModelFileErr
 from edgecnn.graph import Constant, Graph, Node
 from examples import examples
 from file_graphs import ENCODINGS, assert_same, constant, graphs, rich_graph
+from graph_strategies import GraphBuilder
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -28,6 +29,19 @@ GOLDEN = Path(__file__).parent / "golden"
 def test_a_graph_comes_back_as_it_went(graph: Graph, compress: bool) -> None:
     data = file_format.encode(graph, compress=compress)
     assert_same(graph, file_format.read(data))
+
+
+def test_nodes_that_repeat_each_other_come_back_as_they_went() -> None:
+    """Equal attributes are read once; ever new ones, more than are remembered, each as they are."""
+    builder = GraphBuilder()
+    last = builder.input("x", 8, 8, 4)
+    for slope in (0.5, 0.25, 0.5, *(1.0 / n for n in range(3, 40)), 0.5):
+        last = builder.add("activation", last, activation="relu", activation_parameters=(slope, 6.0, 0.0))
+    graph = builder.graph(last)
+    found = file_format.read(file_format.encode(graph))
+    assert_same(graph, found)
+    assert found.nodes[0].attributes is found.nodes[2].attributes
+    assert found.nodes[0].attributes is not found.nodes[1].attributes
 
 
 @given(graphs(), st.booleans())
