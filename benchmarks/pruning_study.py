@@ -282,11 +282,16 @@ def pruned(
     model: Any, teacher: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int, mirror: bool = False
 ) -> Any:
     """The model with so many zeros, half of the epochs gradually, fine-tuned in all of them, beside a teacher or None."""
+    from keras.layers import Dropout
+
     from edgecnn.training import Pruning, Schedule, remove_channels
 
     steps = epochs * -(-len(data.train[0]) // BATCH)
     schedule = Schedule(end=max(1, steps // 2), frequency=max(1, steps // 20))
     pruning = Pruning(sparsity, pattern, scope="network", schedule=schedule, normalise=NORMALISE.get(pattern))
+    for layer in model.layers:
+        if teacher is not None and isinstance(layer, Dropout):
+            layer.rate = 0.0  # a teacher's answers keep it from learning images by heart
     fit(model, data, epochs, 2e-3, seed, [pruning], mirror, teacher)
     return remove_channels(model) if pattern == "channel" else model
 

@@ -42,11 +42,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--distill",
         type=float,
-        nargs="?",
-        const=0.5,
         default=0.0,
         metavar="SHARE",
-        help="let a classifier learn the answers of the model as it was: their share in the loss (0.5 where none is said)",
+        help="let a classifier learn the answers of the model as it was: their share in the loss, such as 0.5 (default: 0)",
     )
     parser.add_argument("--loss", metavar="NAME", help="for a model that was saved without: a loss of Keras")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")

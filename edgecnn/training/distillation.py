@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 from edgecnn.errors import InputError
-from edgecnn.training.keras_models import check_compiled, check_model, import_keras
+from edgecnn.training.keras_models import check_compiled, check_model, import_keras, is_real
 
 TEMPERATURE = 4.0
-"""Of the answers that are compared. On Fashion-MNIST 4 taught more than 1 or 2 (docs/pruning.md)."""
+"""Of the answers that are compared. Tried were 2 and 4 (docs/pruning.md)."""
+
+LEAST_PROBABILITY = 1e-37
+"""Float32 has no much smaller ones; a larger floor would leave no gradient where a model is sure and wrong."""
 
 
 def distillation(
@@ -21,16 +23,18 @@ def distillation(
 
     The loss of training becomes (1 - share) of the model's own loss plus `share` of temperature^2 times the
     Kullback-Leibler divergence of the model's classes from the teacher's, both softened: softmax(logits / temperature).
-    Evaluation and the model's metrics stay what they are. Works with every way to train by `model.fit`, the callback
-    `Pruning` included:
+    Regularisers and what layers add to the loss stay whole; weights of samples and of classes count for both parts. Evaluation
+    and metrics stay what they are. It works with `model.fit` on every backend of Keras, the callback `Pruning` included, but not
+    where a model has a `train_step` of its own that leaves out `compute_loss`:
 
-        with distillation(model, teacher):
+        with distillation(model, clone(model)):
             model.fit(x, y, callbacks=[Pruning(0.8)])
 
     Args:
-        model: a compiled Keras classifier: one output (N, ..., classes) and a categorical cross-entropy as its loss.
+        model: a compiled Keras classifier: one output (N, ..., classes), probabilities or logits as its loss has it, which is a
+            categorical cross-entropy over the last axis.
         teacher: a Keras model of the same inputs and classes, which gives probabilities or logits as `model` does; it stays
-            as it is. Not `model` itself, which changes: its `edgecnn.training.clone`.
+            as it is. What shares weights with `model` would change with it: `edgecnn.training.clone` makes a copy.
         share: of the teacher in the loss, from 0 to 1.
         temperature: above 0; higher ones let the classes count more that the teacher thinks unlikely.
 
@@ -39,66 +43,147 @@ def distillation(
 
     Source: Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2.
     """
-    if not 0 <= share <= 1:
+    if not is_real(share) or not 0 <= share <= 1:
         raise InputError(f"distillation: share={share!r}: wanted a share of the loss from 0 to 1")
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if not is_real(temperature) or temperature <= 0:
         raise InputError(f"distillation: temperature={temperature!r}: wanted a number above 0")
     check_model(model)
+    check_model(teacher)
     check_compiled(model, "distillation")
-    if teacher is model:
-        raise InputError(f"distillation: model {model.name!r} cannot teach itself while it changes; give a clone of it")
-    ops, given_logits = import_keras().ops, _gives_logits(model)
-    shapes = model.output_shape, teacher.output_shape
-    if shapes[0] != shapes[1]:
+    if not hasattr(model, "_compute_loss_has_training_arg"):
+        raise InputError("distillation: wanted Keras 3.3 or newer, whose loss knows whether it is that of training")
+    loss = _loss_of(model)
+    if (
+        teacher.compiled
+        and _is_categorical(_only(teacher.loss))
+        and _has_logits(_only(teacher.loss)) != _has_logits(loss)
+    ):
+        raise InputError(
+            f"distillation: of model {model.name!r} and its teacher {teacher.name!r} one gives logits and the other "
+            "probabilities, by their losses (from_logits): wanted the same from both"
+        )
+    if not set(map(id, model.trainable_variables)).isdisjoint(map(id, teacher.variables)):
+        raise InputError(
+            f"distillation: model {model.name!r} shares weights with its teacher, which would change with it; give a copy "
+            "as teacher, from edgecnn.training.clone"
+        )
+    shapes = getattr(model, "output_shape", None), getattr(teacher, "output_shape", None)
+    if None not in shapes and shapes[0] != shapes[1]:
         raise InputError(
             f"distillation: model {model.name!r} answers with {shapes[0]}, its teacher {teacher.name!r} with {shapes[1]}: "
             "wanted the same classes"
         )
-
-    def log_classes(answers: Any) -> Any:
-        logits = answers if given_logits else ops.log(ops.maximum(answers, 1e-7))
-        return ops.log_softmax(logits / temperature, axis=-1)
-
-    own = model.compute_loss
-
-    def compute_loss(
-        x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        loss = own(x, y, y_pred, sample_weight, training=training)
-        if not training:
-            return loss
-        wanted, found = log_classes(ops.stop_gradient(teacher(x, training=False))), log_classes(y_pred)
-        divergence = ops.mean(ops.sum(ops.exp(wanted) * (wanted - found), axis=-1))
-        return (1 - share) * loss + share * temperature**2 * divergence
-
-    return _trained_by(model, compute_loss)
+    return _Lesson(model, teacher, share, _divergence_class()(temperature, loss))
 
 
-@contextmanager
-def _trained_by(model: Any, compute_loss: Any) -> Iterator[None]:
-    before = vars(model).get("compute_loss")
-    model.compute_loss = compute_loss
-    # What Keras has compiled for training computes the loss of before: it makes it anew, here and afterwards.
-    model.train_function = None
-    try:
-        yield
-    finally:
-        if before is None:
-            del model.compute_loss
-        else:
-            model.compute_loss = before
-        model.train_function = None
+class _Lesson(AbstractContextManager[None]):
+    """Within it a model's `compute_loss` is another."""
+
+    def __init__(self, model: Any, teacher: Any, share: float, divergence: Any) -> None:
+        self.model, self.teacher, self.share, self.divergence = model, teacher, share, divergence
+        self.before: list[dict[str, Any]] = []
+
+    def __enter__(self) -> None:
+        model, own = self.model, self.model.compute_loss
+        knows_training = model._compute_loss_has_training_arg
+
+        def compute_loss(
+            x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+        ) -> Any:
+            options = {"training": training} if knows_training else {}
+            loss = own(x, y, y_pred, sample_weight, **options)
+            return self._mixed(loss, x, y_pred, sample_weight) if training else loss
+
+        self.before.append({name: vars(model)[name] for name in ("compute_loss",) if name in vars(model)})
+        self.before[-1]["_compute_loss_has_training_arg"] = knows_training
+        model.compute_loss, model._compute_loss_has_training_arg = compute_loss, True
+        self._compile_anew()
+
+    def _mixed(self, loss: Any, x: Any, y_pred: Any, sample_weight: Any) -> Any:
+        ops = import_keras().ops
+        wanted = ops.stop_gradient(self.teacher(x, training=False))
+        divergence = self.divergence(wanted, y_pred, sample_weight=sample_weight)
+        whole = sum(
+            (ops.cast(ops.sum(each), divergence.dtype) for each in self.model.losses), ops.zeros_like(divergence)
+        )
+        return (1 - self.share) * ops.cast(loss, divergence.dtype) + self.share * (divergence + whole)
+
+    def __exit__(self, *raised: object) -> None:
+        before = self.before.pop()
+        if "compute_loss" not in before:
+            del self.model.compute_loss
+        for name, value in before.items():
+            setattr(self.model, name, value)
+        self._compile_anew()
+
+    def _compile_anew(self) -> None:
+        """Let Keras forget what it has compiled with the loss of before."""
+        self.model.train_function = self.model.test_function = None
 
 
-def _gives_logits(model: Any) -> bool:
-    """Whether a classifier's answers are logits; else they are probabilities."""
-    losses = import_keras().losses
-    loss = losses.get(model.loss)
-    kinds = losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy, losses.CategoricalFocalCrossentropy
-    functions = losses.categorical_crossentropy, losses.sparse_categorical_crossentropy
-    if not (isinstance(loss, kinds) or loss in functions) or len(model.outputs) != 1:
+@cache
+def _divergence_class() -> type:
+    """The loss; its base needs Keras, which importing this module must not load."""
+    keras = import_keras()
+    ops = keras.ops
+
+    class Divergence(keras.losses.Loss):  # type: ignore[misc, name-defined, unused-ignore]
+        """temperature^2 times the divergence of classes from the teacher's, in float32, summed up as another loss is."""
+
+        def __init__(self, temperature: float, like: Any) -> None:
+            reduction = getattr(like, "reduction", "sum_over_batch_size")
+            super().__init__(name="distillation", reduction=reduction, dtype="float32")
+            self.temperature, self.logits = temperature, _has_logits(like)
+
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            wanted, found = self._log_classes(y_true), self._log_classes(y_pred)
+            return self.temperature**2 * ops.sum(ops.exp(wanted) * (wanted - found), axis=-1)
+
+        def _log_classes(self, answers: Any) -> Any:
+            logits = answers if self.logits else ops.log(ops.maximum(answers, LEAST_PROBABILITY))
+            return ops.log_softmax(logits / self.temperature, axis=-1)
+
+    return Divergence
+
+
+def _loss_of(model: Any) -> Any:
+    """The loss of a classifier's only output.
+
+    Raises:
+        InputError: another kind of model.
+    """
+    loss = _only(model.loss)
+    if not _is_categorical(loss) or len(getattr(model, "outputs", None) or [None]) != 1:
         raise InputError(
             f"distillation: model {model.name!r} is trained with {model.loss!r}; wanted a classifier of one output whose loss "
             "is categorical_crossentropy or sparse_categorical_crossentropy"
         )
-    return isinstance(loss, kinds) and bool(loss.get_config().get("from_logits"))
+    config = _config(loss)
+    if config.get("axis", -1) != -1 or config.get("ignore_class") is not None:
+        raise InputError(
+            f"distillation: the loss of model {model.name!r} has axis={config.get('axis')}, "
+            f"ignore_class={config.get('ignore_class')}; wanted classes on the last axis, all of which count"
+        )
+    return loss
+
+
+def _only(loss: Any) -> Any:
+    """A loss that may stand alone in a list or a dict."""
+    values = list(loss.values()) if isinstance(loss, dict) else list(loss) if isinstance(loss, list | tuple) else [loss]
+    return values[0] if len(values) == 1 else None
+
+
+def _is_categorical(loss: Any) -> bool:
+    losses = import_keras().losses
+    if isinstance(loss, str):
+        loss = getattr(losses, loss, None)
+    kinds = losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy, losses.CategoricalFocalCrossentropy
+    return isinstance(loss, kinds) or loss in (losses.categorical_crossentropy, losses.sparse_categorical_crossentropy)
+
+
+def _has_logits(loss: Any) -> bool:
+    return bool(_config(loss).get("from_logits"))
+
+
+def _config(loss: Any) -> dict[str, Any]:
+    return dict(loss.get_config()) if hasattr(loss, "get_config") else {}

@@ -6,6 +6,7 @@ anything: tensors of Keras to build a model, or what a file wants to know about 
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,11 @@ def import_keras() -> Any:
     if not hasattr(keras, "ops"):
         raise MissingPackageError(f'Keras {keras.__version__} is too old: pip install "edgecnn[train]"')
     return keras
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def to_array(value: Any) -> Array:

@@ -34,6 +34,7 @@ from edgecnn.training.keras_models import (
     clone,
     evaluate,
     import_keras,
+    is_real,
     refresh_statistics,
     seed_random_layers,
     set_learning_rate,
@@ -104,12 +105,12 @@ def settings(
         layers = (layers,)
     if sparsity is not None and threshold is not None:
         raise InputError("sparsity and threshold: give one of them; each decides by itself what goes")
-    if sparsity is not None and not (_is_real(sparsity) and 0 <= sparsity < 1):
+    if sparsity is not None and not (is_real(sparsity) and 0 <= sparsity < 1):
         raise InputError(
             f"sparsity={sparsity!r}: wanted a share of the weights from 0 to below 1 (0.8 zeroes four of five); "
             "a network of zeros answers nothing"
         )
-    if threshold is not None and not (_is_real(threshold) and threshold >= 0):
+    if threshold is not None and not (is_real(threshold) and threshold >= 0):
         raise InputError(f"threshold={threshold!r}: wanted a normalised magnitude of 0 or more")
     if parsed.kind == "n:m":
         own = 1 - parsed.keep / parsed.of
@@ -119,10 +120,6 @@ def settings(
     elif sparsity is None and threshold is None:
         sparsity = SPARSITY
     return Settings(sparsity, threshold, parsed, normalise, scope, None if layers is None else tuple(layers))
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def prunable_layers(model: Any, layers: Sequence[str] | None = None) -> list[Any]:
@@ -300,6 +297,7 @@ def pruning_class() -> type:
         Attributes:
             pruner: the masks, from when training begins.
             step: optimizer steps seen.
+            remark: what else a backup must have been made with, as a text.
 
         Raises:
             InputError: an argument is out of range; when training begins: nothing to prune, or a backup of another model.
@@ -324,6 +322,7 @@ def pruning_class() -> type:
             )
             self.schedule = Schedule() if schedule is None else schedule
             self.backup, self.keep_backup = None if backup is None else _backup_path(backup), keep_backup
+            self.remark = ""
             self.pruner: Pruner | None = None
             self.step = 0
             self._began = 0
@@ -398,7 +397,7 @@ def pruning_class() -> type:
             write_arrays(path, arrays, overwrite=True)
 
         def _settings_text(self) -> Array:
-            return np.asarray(repr((self.settings, self.schedule)))
+            return np.asarray(repr((self.settings, self.schedule)) + self.remark)
 
         def _restore(self, path: Path) -> None:
             try:
@@ -544,8 +543,7 @@ def prune(
         batch_size: images in a batch, for arrays.
         learning_rate: for fine-tuning; None: as the model was compiled.
         distill: share of the loss of fine-tuning, from 0 to 1, that asks a classifier for the answers of the model as it
-            was; 0.5 kept half a point of accuracy more at 80 % zeros (docs/pruning.md), and takes a third more time. See
-            `distillation`.
+            was; see `distillation`. 0.5 keeps more accuracy (docs/pruning.md), and takes about a third more time.
         normalise: what |w| of a kernel is divided by, so that layers compare: "rms", its root mean square; "max", its
             largest value; None. It matters with a threshold, over the whole network, and where layers share channels.
         scope: "layer": every layer gets the sparsity; "network": all together do. A layer keeps one unit at least.
@@ -572,9 +570,9 @@ def prune(
         raise InputError(f"schedule={schedule!r}: wanted 'gradual', 'one-shot' or a Schedule")
     if not isinstance(epochs, int) or epochs < 0:
         raise InputError(f"epochs={epochs!r}: wanted 0 or more")
-    if not _is_real(distill) or not 0 <= distill <= 1:
+    if not is_real(distill) or not 0 <= distill <= 1:
         raise InputError(f"distill={distill!r}: wanted a share of the loss from 0 to 1")
-    if learning_rate is not None and not (_is_real(learning_rate) and learning_rate > 0):
+    if learning_rate is not None and not (is_real(learning_rate) and learning_rate > 0):
         raise InputError(f"learning_rate={learning_rate!r}: wanted a number above 0")
     place = None if backup is None else _backup_path(backup)
     check_model(model)
@@ -607,6 +605,8 @@ def prune(
         backup=place,
         keep_backup=True,
     )
+    if distill:
+        callback.remark = f" distill={distill} from {_checksum(model):08x}"
     history: dict[str, list[float]] = {}
     if epochs:
         given = data.shuffled(seed) if isinstance(data, ArrayBatches) else as_dataset(data)
@@ -644,6 +644,14 @@ def prune(
     if place is not None and epochs:
         place.unlink(missing_ok=True)
     return result, report
+
+
+def _checksum(model: Any) -> int:
+    """Of a model's weights."""
+    found = 0
+    for variable in model.weights:
+        found = zlib.crc32(np.ascontiguousarray(to_array(variable)).tobytes(), found)
+    return found
 
 
 def _silent(text: str) -> None:

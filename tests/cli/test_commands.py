@@ -117,6 +117,23 @@ def test_json_is_one_record_on_stdout_and_nothing_else(
     assert [line for line in captured.err.splitlines() if not (arguments[0] == "prune" and line.endswith(" ..."))] == []
 
 
+def test_what_prune_is_told_reaches_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(BaseException):
+        """Instead of training."""
+
+    def prune_file(*files: Any, **options: Any) -> None:
+        given.update(options)
+        raise Stop
+
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("edgecnn.training.files.prune_file", prune_file)
+    told = ["--distill", "0.25", "--epochs", "7", "--learning-rate", "0.5", "--normalise", "none", "--scope", "network"]
+    with pytest.raises(Stop):
+        main(["prune", "model.h5", "--data", "data.npz", *told])
+    wanted = {"distill": 0.25, "epochs": 7, "learning_rate": 0.5, "normalise": None, "scope": "network"}
+    assert {name: given[name] for name in wanted} == wanted
+
+
 def test_json_has_no_nan(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", np.full((1, 4, 4, 3), np.nan))
     assert main(["run", "model.ecnn", "x.npy", "--json"]) == 0
@@ -164,6 +181,7 @@ def test_an_error_is_a_json_record_too(folder: Path, capsys: pytest.CaptureFixtu
         ["prune", "model.h5"],
         ["prune", "model.h5", "--data", "data.npz", "--sparsity", "1.0"],
         ["prune", "model.h5", "--data", "data.npz", "--pattern", "rows"],
+        ["prune", "model.h5", "--data", "data.npz", "--distill", "2"],
         ["prune", "model.h5", "--data", "x.npy"],
         ["prune", "model.h5", "--data", "data.npz", "-o", "pruned.h5"],
         ["prune", "model.ecnn", "--data", "data.npz"],

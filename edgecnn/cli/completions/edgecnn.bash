@@ -107,7 +107,6 @@ _shtab_edgecnn_tune___json_nargs=0
 _shtab_edgecnn_tune___debug_nargs=0
 _shtab_edgecnn_prune__h_nargs=0
 _shtab_edgecnn_prune___help_nargs=0
-_shtab_edgecnn_prune___distill_nargs='?'
 _shtab_edgecnn_prune___force_nargs=0
 _shtab_edgecnn_prune___json_nargs=0
 _shtab_edgecnn_prune___debug_nargs=0

@@ -162,7 +162,7 @@ complete -c edgecnn -n '_shtab_edgecnn_using prune' -l schedule -xka "gradual on
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l epochs -x -d 'of fine-tuning (default: 2)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l batch-size -x -d 'images in a batch (default: 32)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l learning-rate -x -d '(default: the saved optimizer'"'"'s)'
-complete -c edgecnn -n '_shtab_edgecnn_using prune' -l distill -x -d 'let a classifier learn the answers of the model as it was: their share in the loss (0.5 where none is said)'
+complete -c edgecnn -n '_shtab_edgecnn_using prune' -l distill -x -d 'let a classifier learn the answers of the model as it was: their share in the loss, such as 0.5 (default: 0)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l loss -x -d 'for a model that was saved without: a loss of Keras'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l seed -x -d '(default: 0)'
 complete -c edgecnn -n '_shtab_edgecnn_using prune' -l resume -xka "(__fish_complete_path (commandline -ct))" -d '.npz that keeps each epoch: an interrupted run goes on from it'

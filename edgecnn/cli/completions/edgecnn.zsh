@@ -161,7 +161,7 @@ _shtab_edgecnn_prune_options=(
   "--epochs[of fine-tuning (default\: 2)]:N:"
   "--batch-size[images in a batch (default\: 32)]:N:"
   "--learning-rate[(default\: the saved optimizer\'s)]:R:"
-  "--distill[let a classifier learn the answers of the model as it was\: their share in the loss (0.5 where none is said)]:SHARE:"
+  "--distill[let a classifier learn the answers of the model as it was\: their share in the loss, such as 0.5 (default\: 0)]:SHARE:"
   "--loss[for a model that was saved without\: a loss of Keras]:NAME:"
   "--seed[(default\: 0)]:N:"
   "--resume[.npz that keeps each epoch\: an interrupted run goes on from it]:FILE:_files"
