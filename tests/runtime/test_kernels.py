@@ -239,12 +239,12 @@ def test_weights_of_zero_are_left_out_where_that_is_faster(isa: str, block: int,
 
 
 @pytest.mark.parametrize(("share", "kernel"), [(0.7, "product"), (0.9, "single weights")])
-@pytest.mark.parametrize("isa", WIDE_ISAS)
+@pytest.mark.skipif(not WIDE_ISAS, reason="nine pixels waste little of vectors of four lanes: there zeros pay sooner")
+@pytest.mark.parametrize("isa", WIDE_ISAS or ISAS)
 def test_a_small_layer_over_few_pixels_is_computed_dense_until_little_is_left(
     isa: str, share: float, kernel: str
 ) -> None:
-    """Its weights come from a cache: reading them is no reason to leave zeros out. (Nine pixels waste little of vectors of four
-    lanes: there zeros pay sooner.)"""
+    """Its weights come from a cache: reading them is no reason to leave zeros out."""
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((3, 3, 96, 192), np.float32)
     weights[rng.random(weights.shape) < share] = 0
