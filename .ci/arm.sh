@@ -12,7 +12,7 @@ source=$PWD
 work=$(realpath -m "${1:-build/arm}")
 python=${PYTHON:-python3}
 export PYTHONDONTWRITEBYTECODE=1
-unset PYTHONPATH PYTHONHOME
+unset PYTHONPATH PYTHONHOME OPENBLAS_CORETYPE # NumPy's choice of kernels is for each emulated CPU to make
 ulimit -c 0
 
 # What the wheels promise: glibc 2.17 (2012), which every Raspberry Pi OS and every Debian since 8 has.
