@@ -543,7 +543,7 @@ def prune(
         batch_size: images in a batch, for arrays.
         learning_rate: for fine-tuning; None: as the model was compiled.
         distill: share of the loss of fine-tuning, from 0 to 1, that asks a classifier for the answers of the model as it
-            was; see `distillation`. 0.5 keeps more accuracy (docs/pruning.md), and takes about a third more time.
+            was; see `distillation`. 0.5 keeps more accuracy (docs/pruning.md), and takes about a fifth more time.
         normalise: what |w| of a kernel is divided by, so that layers compare: "rms", its root mean square; "max", its
             largest value; None. It matters with a threshold, over the whole network, and where layers share channels.
         scope: "layer": every layer gets the sparsity; "network": all together do. A layer keeps one unit at least.
