@@ -81,11 +81,14 @@ class _Lesson(AbstractContextManager[None]):
 
     def __init__(self, model: Any, teacher: Any, share: float, divergence: Any) -> None:
         self.model, self.teacher, self.share, self.divergence = model, teacher, share, divergence
-        self.before: list[dict[str, Any]] = []
+        self.before: list[tuple[Any, bool]] = []
+        """For each time it was entered: a `compute_loss` that was the model's own already, and what follows."""
 
     def __enter__(self) -> None:
         model, own = self.model, self.model.compute_loss
+        # Keras asks this of the class once, and tells a loss by it whether it is that of training.
         knows_training = model._compute_loss_has_training_arg
+        self.before.append((vars(model).get("compute_loss"), knows_training))
 
         def compute_loss(
             x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -94,8 +97,6 @@ class _Lesson(AbstractContextManager[None]):
             loss = own(x, y, y_pred, sample_weight, **options)
             return self._mixed(loss, x, y_pred, sample_weight) if training else loss
 
-        self.before.append({name: vars(model)[name] for name in ("compute_loss",) if name in vars(model)})
-        self.before[-1]["_compute_loss_has_training_arg"] = knows_training
         model.compute_loss, model._compute_loss_has_training_arg = compute_loss, True
         self._compile_anew()
 
@@ -109,11 +110,11 @@ class _Lesson(AbstractContextManager[None]):
         return (1 - self.share) * ops.cast(loss, divergence.dtype) + self.share * (divergence + whole)
 
     def __exit__(self, *raised: object) -> None:
-        before = self.before.pop()
-        if "compute_loss" not in before:
+        compute_loss, self.model._compute_loss_has_training_arg = self.before.pop()
+        if compute_loss is None:
             del self.model.compute_loss
-        for name, value in before.items():
-            setattr(self.model, name, value)
+        else:
+            self.model.compute_loss = compute_loss
         self._compile_anew()
 
     def _compile_anew(self) -> None:
@@ -176,7 +177,10 @@ def _only(loss: Any) -> Any:
 def _is_categorical(loss: Any) -> bool:
     losses = import_keras().losses
     if isinstance(loss, str):
-        loss = getattr(losses, loss, None)
+        try:
+            loss = losses.get(loss)
+        except ValueError:
+            return False
     kinds = losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy, losses.CategoricalFocalCrossentropy
     return isinstance(loss, kinds) or loss in (losses.categorical_crossentropy, losses.sparse_categorical_crossentropy)
 

@@ -242,6 +242,8 @@ def test_what_cannot_be_taught_is_refused() -> None:
     with pytest.raises(InputError, match="not compiled"):
         distillation(regression, wider)
     losses = keras.losses
+    regression.compile("sgd", "SparseCategoricalCrossentropy")  # another name of what is taken
+    distillation(regression, clone(regression))
     for loss in ("mse", losses.MeanSquaredError(), {"dense": "mse"}, losses.BinaryCrossentropy()):
         regression.compile("sgd", loss)
         with pytest.raises(InputError, match="wanted a classifier"):
