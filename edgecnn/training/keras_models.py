@@ -188,10 +188,23 @@ class Copier:
 
 
 def copy_state(source: Any, target: Any) -> None:
-    """All variables of a layer or model, seeds of random layers included."""
-    for old, new in zip(source.variables, target.variables, strict=True):
+    """All variables of a layer or model, seeds of random layers included.
+
+    A dropout whose rate was set to zero after it had been made has a seed that a copy made of its settings lacks: where their
+    numbers differ, the copy's seeds stay its own.
+    """
+    seeds = [_without_weights(each) for each in (source, target)]
+    pairs = list(zip(source.weights, target.weights, strict=True))
+    if len(seeds[0]) == len(seeds[1]):
+        pairs += zip(*seeds, strict=True)
+    for old, new in pairs:
         # Not the tensor itself: JAX' trainer destroys those that it is given, and the source would be lost with the copy.
         new.assign(to_array(old))
+
+
+def _without_weights(source: Any) -> list[Any]:
+    weights = {id(variable) for variable in source.weights}
+    return [variable for variable in source.variables if id(variable) not in weights]
 
 
 def compile_like(new: Any, old: Any) -> None:
@@ -489,9 +502,7 @@ def refresh_statistics(model: Any, data: Any, most: int = REFRESH_BATCHES) -> in
 
 def seed_random_layers(model: Any, seed: int) -> None:
     """Let dropout and its kind draw the same numbers each time."""
-    weights = {id(variable) for variable in model.weights}
-    states = [variable for variable in model.variables if id(variable) not in weights]
-    for number, state in enumerate(states):
+    for number, state in enumerate(_without_weights(model)):
         if tuple(state.shape) == (2,):
             state.assign(np.array([seed, number], np.uint32))
 

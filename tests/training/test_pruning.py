@@ -11,7 +11,7 @@ import pytest
 import edgecnn
 from edgecnn.converters import to_graph
 from edgecnn.errors import DataFileError, InputError
-from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune
+from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, remove_channels
 from training_networks import NETWORKS, SIZE, images, seeded, values
 
 keras = pytest.importorskip("keras")
@@ -97,6 +97,20 @@ def test_channels_are_gone_and_the_report_says_so() -> None:
     np.testing.assert_allclose(
         edgecnn.load(to_graph(smaller))(x), values(smaller(x, training=False)), rtol=0, atol=2e-6
     )
+
+
+@pytest.mark.parametrize("pattern", ["weight", "channel"])
+def test_dropout_that_was_turned_off_is_no_obstacle(pattern: str) -> None:
+    """It keeps the seed that it was made with; a copy made with a rate of zero has none."""
+    x, y = images(24)
+    model = NETWORKS["plain"](keras)
+    (dropout,) = (layer for layer in model.layers if isinstance(layer, keras.layers.Dropout))
+    dropout.rate = 0.0
+    pruned, report = prune(model, (x, y), sparsity=0.5, pattern=pattern, epochs=1, batch_size=8, progress=False)
+    assert any(layer.zeros for layer in report.layers) or report.parameters[1] < report.parameters[0]
+    same = remove_channels(model)
+    np.testing.assert_allclose(values(same(x, training=False)), values(model(x, training=False)), rtol=0, atol=1e-6)
+    assert all(layer.rate == 0 for layer in pruned.layers if isinstance(layer, keras.layers.Dropout))
 
 
 def untrained(*args: Any, **options: Any) -> str:
