@@ -179,9 +179,11 @@ cdef class Input:
             read: (bytes, what they gave); the bytes of no record are the beginning of another's.
         """
         cdef bytes raw
+        cdef size_t size
         for raw, value in read:
-            if <size_t>len(raw) <= self.size - self.at and memcmp(<const char *>raw, self.start + self.at, len(raw)) == 0:
-                self.at += len(raw)
+            size = len(raw)
+            if size <= self.size - self.at and memcmp(<const char *>raw, self.start + self.at, size) == 0:
+                self.at += size
                 return value
         return None
 
