@@ -119,8 +119,7 @@ def extension(module: str, *sources: str) -> Extension:
 
 
 EXTENSIONS = [
-    extension("format.checksum"),
-    extension("format.primitives"),
+    *(extension(f"format.{path.stem}") for path in sorted(Path("edgecnn/format").glob("*.pyx"))),
     extension("runtime.cpu", "portable.c", *INSTRUCTION_SETS.get(TARGET, [])),
     extension("runtime.workers"),
     extension("runtime.executor"),

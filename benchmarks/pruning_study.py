@@ -279,7 +279,15 @@ class Results:
 
 
 def pruned(
-    model: Any, teacher: Any, data: Data, sparsity: float, pattern: str, epochs: int, seed: int, mirror: bool = False
+    model: Any,
+    teacher: Any,
+    data: Data,
+    sparsity: float,
+    pattern: str,
+    epochs: int,
+    rate: float,
+    seed: int,
+    mirror: bool = False,
 ) -> Any:
     """The model with so many zeros, half of the epochs gradually, fine-tuned in all of them, beside a teacher or None."""
     from keras.layers import Dropout
@@ -292,7 +300,7 @@ def pruned(
     for layer in model.layers:
         if teacher is not None and isinstance(layer, Dropout):
             layer.rate = 0.0  # a teacher's answers keep it from learning images by heart
-    fit(model, data, epochs, 2e-3, seed, [pruning], mirror, teacher)
+    fit(model, data, epochs, rate, seed, [pruning], mirror, teacher)
     return remove_channels(model) if pattern == "channel" else model
 
 
@@ -324,7 +332,9 @@ def study_patterns(results: Results, data: Data, seed: int, arguments: argparse.
                 gone, wanted = channels_for(before), channels_for(sparsity)
                 more = 1 - (1 - wanted) / (1 - gone) if pattern == "channel" else sparsity
                 epochs = recipe.longer * arguments.fine_tune
-                make = partial(pruned, last, teacher, data, more, pattern, epochs, seed, recipe.mirrored)
+                make = partial(
+                    pruned, last, teacher, data, more, pattern, epochs, arguments.rate, seed, recipe.mirrored
+                )
                 last = results.network(key_of(network, pattern, sparsity, seed), data, make)
                 before = sparsity
 
@@ -362,12 +372,14 @@ def study_techniques(results: Results, data: Data, seed: int, arguments: argpars
         def make(name: str = name) -> Any:
             model = results.network(base, data, lambda: None)
             if name == "pruning":
-                return pruned(model, None, data, 0.8, "weight", epochs, seed)
+                return pruned(model, None, data, 0.8, "weight", epochs, arguments.rate, seed)
             for rewrite in rewrites.values() if name == "all five" else [rewrites[name]] if name in rewrites else []:
                 model = rewrite(model)
             anew = name in ("separable", "all five")
-            model = fit(model, data, arguments.epochs if anew else epochs, 3e-3 if anew else 2e-3, seed)
-            return pruned(model, None, data, 0.8, "weight", epochs, seed) if name == "all five" else model
+            model = fit(model, data, arguments.epochs if anew else epochs, 3e-3 if anew else arguments.rate, seed)
+            return (
+                pruned(model, None, data, 0.8, "weight", epochs, arguments.rate, seed) if name == "all five" else model
+            )
 
         results.network(key_of(PLAIN, name, 0.8 if name in ("pruning", "all five") else 0, seed), data, make)
 
@@ -493,6 +505,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12, help="of training")
     parser.add_argument("--fine-tune", type=int, default=3, help="epochs after each step of pruning and each rewrite")
+    parser.add_argument("--rate", type=float, default=2e-3, help="learning rate that fine-tuning begins with")
     parser.add_argument("--images", type=int, help="use so many of each part only, to try the script")
     parser.add_argument("--patterns", type=lambda text: text.split(","), default=PATTERNS)
     parser.add_argument("--sparsities", type=lambda text: [float(s) for s in text.split(",")], default=SPARSITIES)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import ConversionError
+from edgecnn.format.sparse import LONG_GAP, put_by_bitmask, put_by_gaps
 from edgecnn.graph import Constant
 
 Array = np.ndarray[Any, Any]
@@ -25,17 +26,11 @@ NAMES = ("float32", "float16", "int8", "sparse_float32", "sparse_float16", "spar
 _DENSE: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2"), INT8: np.dtype("i1")}
 _VALUES = {BITMASK32: "<f4", BITMASK16: "<f2", GAPS32: "<f4", GAPS16: "<f2"}
 
-LONG_GAP = 255
-"""A gap byte that means: 255 zeros, and no value after them."""
-
 _LEAST_SPARSE = 1024
 """Bytes of a constant from which on leaving out its zeros is worth the reader's time."""
 
 PIECE = 2**16
-"""Places, gap bytes or decompressed bytes that are decoded at a time; a multiple of 32, the bits that a mask is padded to."""
-
-_PLACE_BYTES = 64
-"""Temporary bytes for each place or gap byte of a piece: five arrays of 64-bit numbers, three of bytes, and the values."""
+"""Bytes that are decompressed at a time."""
 
 _INPUT_PIECE = 2**14
 _INFLATING = 2**17
@@ -136,9 +131,7 @@ def memory(tag: int, raw_length: int, elements: int) -> tuple[int, int]:
     inflating = _INFLATING + 2 * min(PIECE, raw_length) if raw_length else 0
     if tag in (FLOAT32, INT8):
         return raw_length, inflating
-    if tag == FLOAT16:
-        return 4 * elements, raw_length + inflating
-    return 4 * elements, raw_length + max(inflating, _PLACE_BYTES * min(PIECE, elements))
+    return 4 * elements, raw_length + inflating
 
 
 def decode(
@@ -196,16 +189,13 @@ def _from_bitmask(data: memoryview, count: int, dtype: str, fail: Callable[[str]
     size = _multiple_of_4((count + 7) // 8)
     if len(data) < size:
         raise fail(f"{len(data)} bytes; the bitmask alone takes {size}")
-    mask, stored = np.frombuffer(data[:size], np.uint8), _Values(data[size:], dtype, fail)
+    mask, stored = np.frombuffer(data[:size], np.uint8), _stored(data[size:], dtype, fail)
+    if int.from_bytes(data[count // 8 : size], "little") >> count % 8:
+        raise fail("the bitmask has bits beyond the last value")
     values = np.zeros(count, np.float32)
-    for start in range(0, 8 * size, PIECE):
-        bits = np.unpackbits(mask[start // 8 : (start + PIECE) // 8], bitorder="little").view(np.bool_)
-        piece = values[start : start + PIECE]
-        if bits[len(piece) :].any():
-            raise fail("the bitmask has bits beyond the last value")
-        kept = bits[: len(piece)]
-        piece[kept] = stored.take(int(np.count_nonzero(kept)))
-    stored.end()
+    places = put_by_bitmask(mask, stored, values)
+    if places != len(stored):
+        raise fail(f"there are {len(stored)} values for {places} places")
     return values
 
 
@@ -218,46 +208,24 @@ def _from_gaps(data: memoryview, count: int, dtype: str, fail: Callable[[str], E
         raise fail(f"{size} gap bytes for {count} places")
     if any(data[4 + size : padded]):
         raise fail("the bytes after the gaps must be zero")
-    gaps, stored = np.frombuffer(data[4 : 4 + size], np.uint8), _Values(data[padded:], dtype, fail)
+    gaps, stored = np.frombuffer(data[4 : 4 + size], np.uint8), _stored(data[padded:], dtype, fail)
     if size and gaps[-1] == LONG_GAP:
         raise fail("the gaps end without a value")
     values = np.zeros(count, np.float32)
-    place = 0
-    for start in range(0, size, PIECE):
-        piece = gaps[start : start + PIECE]
-        long = piece == LONG_GAP
-        ends = np.cumsum(np.where(long, LONG_GAP, piece.astype(np.int64) + 1)) + place
-        place = int(ends[-1])
-        if place > count:
-            raise fail(f"the gaps lead to place {place} of {count} or beyond")
-        places = ends[~long] - 1
-        values[places] = stored.take(len(places))
-    stored.end()
+    places, end = put_by_gaps(gaps, stored, values)
+    if end > count:
+        raise fail(f"the gaps lead to place {end} of {count}")
+    if places != len(stored):
+        raise fail(f"there are {len(stored)} values for {places} places")
     return values
 
 
-class _Values:
-    """The values of a sparse constant, which are taken piece by piece in their order."""
-
-    def __init__(self, data: memoryview, dtype: str, fail: Callable[[str], Exception]) -> None:
-        itemsize = np.dtype(dtype).itemsize
-        if len(data) % itemsize:
-            raise fail(f"{len(data)} bytes of values; wanted a multiple of {itemsize}")
-        self.values = np.frombuffer(data, dtype)
-        self.fail = fail
-        self.at = 0
-
-    def take(self, count: int) -> Array:
-        """The next ones."""
-        if count > len(self.values) - self.at:
-            raise self.fail(f"there are {len(self.values)} values for {self.at + count} places or more")
-        self.at += count
-        return self.values[self.at - count : self.at]
-
-    def end(self) -> None:
-        """None may be left."""
-        if self.at != len(self.values):
-            raise self.fail(f"there are {len(self.values)} values for {self.at} places")
+def _stored(data: memoryview, dtype: str, fail: Callable[[str], Exception]) -> Array:
+    """The values of a sparse constant, in the order of their places."""
+    itemsize = np.dtype(dtype).itemsize
+    if len(data) % itemsize:
+        raise fail(f"{len(data)} bytes of values; wanted a multiple of {itemsize}")
+    return np.frombuffer(data, dtype)
 
 
 def _inflate(data: memoryview, raw_length: int, fail: Callable[[str], Exception]) -> memoryview:

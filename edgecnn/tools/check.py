@@ -13,6 +13,7 @@ import numpy as np
 from edgecnn.format import encode
 from edgecnn.graph import Graph
 from edgecnn.runtime.kernels.algorithms import TILE_SHARE, blocks_cost
+from edgecnn.runtime.kernels.zeros import block_counts
 from edgecnn.runtime.model import Model
 from edgecnn.runtime.planner import Placed, outline
 from edgecnn.runtime.threads import choose
@@ -287,8 +288,9 @@ def _pruned(one: Placed, rates: Rates) -> Saving:
     filters = weights.shape[-1]
     rng = np.random.default_rng(0)
     blocks = rng.random((weights.size // filters, -(-filters // BLOCK))) >= PRUNED
-    present = np.repeat(blocks, BLOCK, axis=1)[:, :filters]
-    cost = min(blocks_cost(present, vectors, one) for vectors in (1, 2))
+    kept = np.repeat(blocks, BLOCK, axis=1)[:, :filters].astype(np.float32)
+    counts = block_counts(kept, 1, one.instruction_set.lanes)
+    cost = min(blocks_cost(counts, vectors, one) for vectors in (1, 2))
     before = sum(seconds_of({kind: work[kind] for kind in kinds}, rates).values())
     return Saving(_layer(one), 1e3 * max(0.0, before - _seconds({"blocks": cost}, rates)), max(spared, 0))
 

@@ -24,6 +24,7 @@ from edgecnn.runtime.kernels.packing import (
     split_filters,
 )
 from edgecnn.runtime.kernels.winograd import pack_winograd
+from edgecnn.runtime.kernels.zeros import block_counts
 from examples import examples
 
 THREADS = st.sampled_from([1, 2, 7])
@@ -154,6 +155,17 @@ def sparse_matrix(depth: int, filters: int, share: float) -> np.ndarray:
 SHARES = st.sampled_from([0.0, 0.5, 0.95, 1.0])
 
 
+@given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 70), st.sampled_from([4, 8, 16, 32, 64]), SHARES)
+@settings(max_examples=examples(100), deadline=None)
+def test_blocks_are_counted(depth: int, groups: int, each: int, width: int, share: float) -> None:
+    weights = sparse_matrix(depth, groups * each, share)
+    weights[:1] = np.where(weights[:1] == 0, -0.0, np.nan)
+    padded = np.zeros((depth, groups, -(-each // width) * width), bool)
+    padded[..., :each] = (weights != 0).reshape(depth, groups, each)
+    expected = padded.reshape(depth, -1, width).sum(axis=2)
+    np.testing.assert_array_equal(block_counts(weights, groups, width), expected)
+
+
 @given(
     st.integers(1, 9), st.integers(1, 90), st.integers(1, 3), st.integers(1, 70), st.sampled_from([4, 16, 32]), SHARES
 )
@@ -163,7 +175,9 @@ def test_blocks_hold_every_weight_once(
 ) -> None:
     weights = sparse_matrix(taps * channels, groups * each, share)
     bias = np.arange(groups * each, dtype=np.float32)
-    packed, places, runs, slices, panels = pack_blocks(weights, bias, groups, taps, width, Shelf())
+    shelf = Shelf()
+    packed, places, runs, slices, panels = pack_blocks(weights, bias, groups, taps, width, shelf)
+    fill_all(shelf.fillings, 2)
     again, covered = np.zeros_like(weights), np.zeros(groups * each, int)
     for start, column, columns, first, count in panels.tolist():
         np.testing.assert_array_equal(packed[start : start + columns], bias[column : column + columns])
@@ -191,7 +205,9 @@ def test_masks_and_values_give_back_the_matrix(depth: int, columns: int, form: t
     weights = np.where(rng.random((depth, columns)) < share, 0, rng.standard_normal((depth, columns))).astype(
         np.float32
     )
-    values, masks, first = pack_masked(weights, lanes, vectors)
+    shelf = Shelf()
+    values, masks, first = pack_masked(weights, lanes, vectors, shelf)
+    fill_all(shelf.fillings, 2)
     assert not values[len(values) - lanes :].any()
     width = lanes * vectors
     found = np.zeros((depth, -(-columns // width) * width), np.float32)
@@ -213,7 +229,9 @@ def test_masks_and_values_give_back_the_matrix(depth: int, columns: int, form: t
 def test_single_weights_are_all_there_once(depth: int, filters: int, size: tuple[int, int], share: float) -> None:
     weights = sparse_matrix(depth, filters, share)
     bias = np.arange(filters, dtype=np.float32)
-    values, places, rows, biases, slices, parts = pack_single(weights, bias, *size, Shelf())
+    shelf = Shelf()
+    values, places, rows, biases, slices, parts = pack_single(weights, bias, *size, shelf)
+    fill_all(shelf.fillings, 2)
     cut, again = -(-depth // size[0]), np.zeros_like(weights)
     assert len(values) == len(places) == np.count_nonzero(weights)
     for part, (column, columns, start) in enumerate(parts.tolist()):

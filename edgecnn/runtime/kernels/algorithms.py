@@ -18,10 +18,10 @@ from edgecnn.format.mapping import mapping_of
 from edgecnn.graph.operators import ints, number
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
 from edgecnn.runtime.kernels.dense import masks_fit, prepare_masked_vector, prepare_vector
-from edgecnn.runtime.kernels.packing import PART
 from edgecnn.runtime.kernels.sparse import prepare_blocks, prepare_single, slice_of
 from edgecnn.runtime.kernels.strassen import prepare_strassen
 from edgecnn.runtime.kernels.winograd import forms, prepare_winograd
+from edgecnn.runtime.kernels.zeros import PART, block_counts
 
 if TYPE_CHECKING:
     from edgecnn.runtime.executor import Step
@@ -119,15 +119,15 @@ def vector_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     """Of one vector times a matrix: what counts is what must be read. weights: (K, columns)."""
     lanes = int(placed.instruction_set.lanes)
     found = [Algorithm("direct", float(weights.size * lanes), partial(prepare_vector, weights=weights))]
-    present = _present(weights)
-    if present is None:
+    counts = _counts(weights, placed)
+    if counts is None:
         return found
     if masks_fit(placed.instruction_set):
-        cost = MASKED_COSTS[lanes] * weights.size + VECTOR_CAUTION * lanes * float(np.count_nonzero(present))
+        cost = MASKED_COSTS[lanes] * weights.size + VECTOR_CAUTION * lanes * float(_entries(counts))
         cost = cost if weights.size >= LEAST_MASKED else math.inf
         found.append(Algorithm("single weights", cost, partial(prepare_masked_vector, weights=weights)))
     for vectors in (1, 2):
-        rows = int(np.count_nonzero(present_blocks(present, 1, vectors * lanes)))
+        rows = int(np.count_nonzero(_held(counts, 1, vectors)))
         cost = VECTOR_CAUTION * vectors * lanes * lanes * rows if weights.size >= LEAST_BLOCKED else math.inf
         found.append(Algorithm(f"blocks {vectors}", cost, partial(prepare_blocks, vectors=vectors)))
     return found
@@ -162,20 +162,22 @@ def prepare_conv(placed: Placed) -> Step:
 
 def sparse_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     """Those that leave zeros out, where there are enough of them to be worth a look."""
-    present = _present(weights)
-    if present is None:
+    counts = _counts(weights, placed)
+    if counts is None:
         return []
     found = [
-        Algorithm(f"blocks {v}", blocks_cost(present, v, placed), partial(prepare_blocks, vectors=v), rows=True)
+        Algorithm(f"blocks {v}", blocks_cost(counts, v, placed), partial(prepare_blocks, vectors=v), rows=True)
         for v in (1, 2)
     ]
     if _groups(placed) == 1:
-        found.append(Algorithm("single weights", single_cost(present, placed), prepare_single, rows=True))
+        found.append(
+            Algorithm("single weights", single_cost(counts, weights.shape[-1], placed), prepare_single, rows=True)
+        )
     return found
 
 
-def _present(weights: np.ndarray) -> np.ndarray | None:
-    """bool (K, filters), where weights are not zero; None if too few are zero to be worth it."""
+def _counts(weights: np.ndarray, placed: Placed) -> np.ndarray | None:
+    """How many weights are not zero of each k and vector of filters; None if too few are zero to be worth it."""
     # What lies in a mapped file is dense: the converter stores nothing else so. It shall not be read for nothing.
     if mapping_of(weights) is not None:
         return None
@@ -183,47 +185,49 @@ def _present(weights: np.ndarray) -> np.ndarray | None:
     pieces = weights.reshape(-1)[: weights.size // each * each].reshape(-1, each)[:, :SAMPLE_PIECE]
     if np.count_nonzero(pieces) > (1 - LEAST_ZEROS / 2) * pieces.size:
         return None
-    present = weights.reshape(-1, weights.shape[-1]) != 0
-    return present if np.count_nonzero(present) <= (1 - LEAST_ZEROS) * present.size else None
+    matrix = np.ascontiguousarray(weights.reshape(-1, weights.shape[-1]), np.float32)
+    counts = block_counts(matrix, _groups(placed), int(placed.instruction_set.lanes))
+    return counts if _entries(counts) <= (1 - LEAST_ZEROS) * weights.size else None
 
 
-def blocks_cost(present: np.ndarray, vectors: int, placed: Placed) -> float:
-    """Of leaving out rows of panels. present: bool (K, filters), where weights are not zero."""
+def _entries(counts: np.ndarray) -> int:
+    return int(counts.sum(dtype=np.int64))
+
+
+def _held(counts: np.ndarray, groups: int, vectors: int) -> np.ndarray:
+    """bool (K, panels): whether any weight of a panel of one or two vectors is there."""
+    held = (counts != 0).reshape(len(counts), groups, -1)
+    if vectors == 2:
+        first, second = held[..., ::2].copy(), held[..., 1::2]
+        first[..., : second.shape[-1]] |= second
+        held = first
+    return np.asarray(held.reshape(len(counts), -1))
+
+
+def blocks_cost(counts: np.ndarray, vectors: int, placed: Placed) -> float:
+    """Of leaving out rows of panels. counts: of each k and vector of filters, the weights that are not zero."""
     lanes, groups = placed.instruction_set.lanes, _groups(placed)
-    depth, width, pixels = len(present), vectors * int(lanes), math.prod(placed.out_shape[:-1])
-    kept = present_blocks(present, groups, width)
-    panels = kept.shape[1]
-    rows = int(np.count_nonzero(kept))
-    share = rows / kept.size
+    depth, width, pixels = len(counts), vectors * int(lanes), math.prod(placed.out_shape[:-1])
+    held = _held(counts, groups, vectors)
+    panels = held.shape[1]
+    rows = int(np.count_nonzero(held))
+    share = rows / held.size
     lines = panels * depth / CHANNELS_OF_A_LINE * (1 - (1 - share) ** CHANNELS_OF_A_LINE)
     each, panel, line, read = BLOCK_COSTS[lanes][vectors - 1]
     return float(CAUTION * width * (pixels * (each * rows + panel * panels + line * lines) + read * rows * lanes))
 
 
-def present_blocks(present: np.ndarray, groups: int, width: int) -> np.ndarray:
-    """bool (K, panels): whether any of a panel's `width` filters is there."""
-    depth, filters = present.shape
-    each = filters // groups
-    padded = present.reshape(depth, groups, each)
-    if each % width:
-        padded = np.pad(padded, ((0, 0), (0, 0), (0, -each % width)))
-    # Several at a time: reductions over a few bytes are slow.
-    word = np.dtype(np.uint64 if width % 8 == 0 else np.uint32)
-    words = np.ascontiguousarray(padded).reshape(depth, -1).view(word).reshape(depth, -1, width // word.itemsize)
-    return np.asarray(np.bitwise_or.reduce(words, axis=2) != 0)
-
-
-def single_cost(present: np.ndarray, placed: Placed) -> float:
-    """Of leaving out weights one by one. present: as for `blocks_cost`."""
+def single_cost(counts: np.ndarray, filters: int, placed: Placed) -> float:
+    """Of leaving out weights one by one. counts: as for `blocks_cost`."""
     lanes = placed.instruction_set.lanes
-    depth, filters = present.shape
+    depth, entries = len(counts), _entries(counts)
     pixels = -(-math.prod(placed.out_shape[:-1]) // lanes) * lanes
-    entries, slices = int(np.count_nonzero(present)), -(-depth // slice_of(placed.instruction_set))
+    slices = -(-depth // slice_of(placed.instruction_set))
     each, turn, back, row, read = SINGLE_COSTS[lanes]
     turned = depth * -(-filters // PART)
     work = each * entries + turn * turned + back * filters + row * filters * slices
     # Of what the estimate of dense kernels has for reading weights: it must pay without that, too.
-    reads = CACHED_READS[lanes] if present.size < CACHED_WEIGHTS else 0
+    reads = CACHED_READS[lanes] if depth * filters < CACHED_WEIGHTS else 0
     cached = reads * depth * _wide(filters, 1, lanes) * lanes
     return float(CAUTION * (pixels * work + read * entries * lanes) + cached)
 

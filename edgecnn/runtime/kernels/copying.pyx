@@ -9,7 +9,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 

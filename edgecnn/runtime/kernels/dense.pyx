@@ -9,7 +9,7 @@ import numpy as np
 
 from libc.string cimport memcpy, memmove, memset
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
@@ -173,7 +173,7 @@ def prepare_masked_vector(placed, weights):
     cdef InstructionSet instruction_set = placed.instruction_set
     describe(&m.a, step, placed, weights.shape[0], weights.shape[1])
     packed = placed.packed(
-        "masked", lambda _: pack_masked(weights, instruction_set.lanes, EC_MASKED_VECTORS)
+        "masked", lambda shelf: pack_masked(weights, instruction_set.lanes, EC_MASKED_VECTORS, shelf)
     )
     values, masks, first = packed
     step.keep = (packed, step.keep)

@@ -1,7 +1,7 @@
 """Depthwise convolution."""
 
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation

@@ -4,7 +4,7 @@ import numpy as np
 
 from libc.string cimport memcpy, memset
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation

@@ -7,7 +7,7 @@ it ends.
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.kernels.panels cimport as_panels, packed_panel
 from edgecnn.runtime.workers cimport give_back, hire, share_out
 

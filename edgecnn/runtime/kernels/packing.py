@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import mmap
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from edgecnn.format.mapping import address_of
 from edgecnn.runtime.kernels.filling import PanelFilling
+from edgecnn.runtime.kernels.zeros import PART, BlockFilling, MaskedFilling, SingleFilling, block_counts, lay_blocks
 
 if TYPE_CHECKING:
     from edgecnn.runtime.kernels.filling import Filling
@@ -132,15 +132,17 @@ def pack_panels(
             panels.append(Panel(vectors, first, columns, offset + width, offset))
             offset += width * (depth + 1)
             column += columns
-    bias = None if bias is None else np.ascontiguousarray(bias, np.float32)
-    shelf.fillings.append(PanelFilling(np.ascontiguousarray(weights, np.float32), bias, packed, panels, lanes))
+    bias = None if bias is None else _contiguous(bias)
+    shelf.fillings.append(PanelFilling(_contiguous(weights), bias, packed, panels, lanes))
     return packed, tuple(panels)
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
 
 
 BLOCK_SLICE = 256
 """Rows of a panel that are summed alone, as in convolution.pyx."""
-PART = 512
-"""Filters whose sums of a panel of pixels stay in the second-level cache."""
 
 
 def pack_blocks(
@@ -156,46 +158,16 @@ def pack_blocks(
         Biases and rows of all panels, aligned; the channel of each row (uint32); (tap, rows) of each run (uint32); (first weight,
         first row, first run, runs) of each slice; (bias, column, columns, first slice, slices) of each panel.
     """
+    weights, bias = _contiguous(weights), None if bias is None else _contiguous(bias)
     depth, filters = weights.shape
-    each, channels = filters // groups, depth // taps
-    across = -(-each // width)
-    firsts = [
-        (group * each + i * width, min(width, each - i * width)) for group in range(groups) for i in range(across)
-    ]
-    kept = [np.flatnonzero(weights[:, first : first + columns].any(1)) for first, columns in firsts]
-    rows = sum(len(places) for places in kept)
+    counts = block_counts(weights, groups, width)
     # All panels are cut at the same k: filters of equal weights give equal sums, whatever stands beside them.
-    cut = max(-(-max(map(len, kept)) // BLOCK_SLICE), 1)
-    edges = [depth * i // cut for i in range(cut + 1)]
-    packed = shelf.aligned((rows + len(firsts)) * width)
-    slices: list[tuple[int, ...]] = []
-    panels: list[tuple[int, ...]] = []
-    runs: list[np.ndarray] = []
-    offset = row = run = 0
-    for (first, columns), places in zip(firsts, kept, strict=True):
-        if bias is not None:
-            packed[offset : offset + columns] = bias[first : first + columns]
-        panels.append((offset, first, columns, len(slices), cut))
-        offset += width
-        matrix = packed[offset : offset + len(places) * width].reshape(-1, width)
-        matrix[:, :columns] = weights[places, first : first + columns]
-        bounds = np.searchsorted(places, edges)
-        for low, high in itertools.pairwise(bounds.tolist()):
-            tap, counts = np.unique(places[low:high] // channels, return_counts=True)
-            slices.append((offset + low * width, row + low, run, len(tap)))
-            runs.append(np.stack((tap, counts), axis=1))
-            run += len(tap)
-        offset += len(places) * width
-        row += len(places)
-    group = np.repeat([index // across for index in range(len(firsts))], [len(places) for places in kept])
-    channel = np.concatenate(kept) % channels + group * channels
-    return (
-        packed,
-        channel.astype(np.uint32),
-        np.concatenate(runs).astype(np.uint32),
-        np.array(slices, np.int64),
-        np.array(panels, np.int64),
-    )
+    tallest = int(np.count_nonzero(counts, axis=0).max())
+    cut = max(-(-tallest // BLOCK_SLICE), 1)
+    size, channels, runs, slices, panels = lay_blocks(counts, groups, filters, depth // taps, width, cut)
+    packed = shelf.aligned(size)
+    shelf.fillings.append(BlockFilling(weights, bias, counts, packed, panels, width))
+    return packed, channels, runs, slices, panels
 
 
 def pack_single(
@@ -216,44 +188,34 @@ def pack_single(
         Weights; their places within the slice (uint8); (filter within the part, weights) of each row (uint16); biases, those
         of each part aligned; (first row, first weight, weights) of each slice of each part; (column, columns, bias) of each part.
     """
+    weights = _contiguous(weights)
     depth, filters = weights.shape
-    values: list[np.ndarray] = []
-    places: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
-    slices: list[tuple[int, ...]] = []
-    parts: list[tuple[int, ...]] = []
+    counts = block_counts(weights, 1, lanes)
+    # Parts begin where blocks do.
     cut = -(-filters // PART)
-    biases = shelf.aligned(cut * (-(-filters // cut // lanes) + 1) * lanes)
-    row = entry = start = 0
-    for i in range(cut):
-        first, last = filters * i // cut, filters * (i + 1) // cut
-        if bias is not None:
-            biases[start : start + last - first] = bias[first:last]
-        parts.append((first, last - first, start))
-        start += -(-(last - first) // lanes) * lanes
-        for low in range(0, depth, size):
-            piece = np.ascontiguousarray(weights[low : low + size, first:last].T)
-            present = piece != 0
-            counts = np.count_nonzero(present, axis=1)
-            order = np.argsort(-counts, kind="stable")
-            piece, present = piece[order], present[order]
-            values.append(piece[present])
-            places.append(np.nonzero(present)[1].astype(np.uint8))
-            rows.append(np.stack((order, counts[order]), axis=1).astype(np.uint16))
-            slices.append((row, entry, len(values[-1])))
-            row += len(order)
-            entry += len(values[-1])
-    return (
-        np.concatenate(values),
-        np.concatenate(places),
-        np.concatenate(rows),
-        biases,
-        np.array(slices, np.int64),
-        np.array(parts, np.int64),
-    )
+    edges = [counts.shape[1] * i // cut for i in range(cut + 1)]
+    columns = np.minimum(np.array(edges) * lanes, filters)
+    parts = np.stack((columns[:-1], np.diff(columns), columns[:-1]), axis=1)
+    pieces = -(-depth // size)
+    entries = np.add.reduceat(np.add.reduceat(counts, edges[:-1], axis=1, dtype=np.int64), range(0, depth, size)).T
+    slices = np.empty((cut, pieces, 3), np.int64)
+    slices[..., 0] = columns[:-1, None] * pieces + np.arange(pieces) * parts[:, 1:2]
+    slices[..., 1] = (np.cumsum(entries) - entries.reshape(-1)).reshape(entries.shape)
+    slices[..., 2] = entries
+    total = int(entries.sum())
+    biases = shelf.aligned(counts.shape[1] * lanes)
+    if bias is not None:
+        biases[:filters] = bias
+    values, places = shelf.aligned(total), np.empty(total, np.uint8)
+    rows = np.empty((filters * pieces, 2), np.uint16)
+    slices = slices.reshape(-1, 3)
+    shelf.fillings.append(SingleFilling(weights, values, places, rows, slices, parts, size))
+    return values, places, rows, biases, slices, parts
 
 
-def pack_masked(weights: np.ndarray, lanes: int, vectors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pack_masked(
+    weights: np.ndarray, lanes: int, vectors: int, shelf: Shelf
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pack the weights that are not zero, and masks that tell which those are.
 
     Args:
@@ -265,21 +227,15 @@ def pack_masked(weights: np.ndarray, lanes: int, vectors: int) -> tuple[np.ndarr
         The weights, panel by panel, row by row, and `lanes` zeros; masks (uint8, panels, K, bytes of a row's masks: for each vector
         ceil(lanes / 8), bit 0 the first lane); each panel's first weight (int64).
     """
-    depth, columns = weights.shape
-    width = lanes * vectors
-    panels = -(-columns // width)
-    masks = np.zeros((panels, depth, vectors * -(-lanes // 8)), np.uint8)
-    values: list[np.ndarray] = []
-    for panel in range(panels):
-        piece = weights[:, panel * width : (panel + 1) * width]
-        present = np.zeros((depth, width), bool)
-        present[:, : piece.shape[1]] = piece != 0
-        values.append(piece[present[:, : piece.shape[1]]])
-        masks[panel] = np.packbits(present.reshape(depth, vectors, lanes), axis=-1, bitorder="little").reshape(
-            depth, -1
-        )
-    first = np.cumsum([0, *map(len, values[:-1])], dtype=np.int64)
-    return np.concatenate((*values, np.zeros(lanes, np.float32))), masks, first
+    weights = _contiguous(weights)
+    counts = block_counts(weights, 1, lanes * vectors)
+    depth, panels = counts.shape
+    masks = np.empty((panels, depth, vectors * -(-lanes // 8)), np.uint8)
+    entries = counts.sum(axis=0, dtype=np.int64)
+    first = np.cumsum(entries) - entries
+    values = shelf.aligned(int(entries.sum()) + lanes)
+    shelf.fillings.append(MaskedFilling(weights, values, masks, first, lanes, vectors))
+    return values, masks, first
 
 
 def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int, shelf: Shelf) -> np.ndarray:

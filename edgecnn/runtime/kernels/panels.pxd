@@ -1,6 +1,6 @@
 from libc.stdlib cimport malloc
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.microkernels cimport ec_panel
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from libc.string cimport memcpy
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.microkernels cimport ec_table

@@ -15,7 +15,7 @@ images with channels last.
 from libc.math cimport INFINITY
 from libc.stddef cimport size_t
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step
 from edgecnn.runtime.kernels.convolution cimport (
@@ -26,6 +26,7 @@ from edgecnn.runtime.kernels.convolution cimport (
     set_functions,
 )
 from edgecnn.runtime.kernels.panels cimport divide_up
+from edgecnn.runtime.kernels.zeros cimport block_panel, block_slice, single_part, single_slice
 from edgecnn.runtime.microkernels cimport ec_block_panel, ec_block_run, ec_sparse_row
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step
 
@@ -36,14 +37,6 @@ from edgecnn.runtime.kernels.packing import pack_blocks, pack_single
 cdef size_t SLICE_BYTES = 30720
 # Places within a slice are told by a byte.
 cdef size_t MOST_SLICE = 256
-
-
-# The records of packing.pack_blocks, number by number.
-ctypedef struct block_slice:
-    long long weights, row, run, runs
-
-ctypedef struct block_panel:
-    long long start, column, columns, slice, slices
 
 
 ctypedef struct blocks_arguments:
@@ -57,14 +50,6 @@ ctypedef struct blocks_arguments:
     const ec_block_run *runs
     const block_slice *slices
     const block_panel *panel
-
-
-# The records of packing.pack_single.
-ctypedef struct single_slice:
-    long long row, weight, weights
-
-ctypedef struct single_part:
-    long long column, columns, bias
 
 
 ctypedef struct single_arguments:

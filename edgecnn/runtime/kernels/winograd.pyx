@@ -15,7 +15,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from edgecnn.runtime.arrays cimport values_of
+from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation

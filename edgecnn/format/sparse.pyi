@@ -1,0 +1,6 @@
+import numpy as np
+
+LONG_GAP: int
+
+def put_by_bitmask(mask: np.ndarray, values: np.ndarray, out: np.ndarray) -> int: ...
+def put_by_gaps(gaps: np.ndarray, values: np.ndarray, out: np.ndarray) -> tuple[int, int]: ...
