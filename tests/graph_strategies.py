@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from edgecnn.graph import ACTIVATIONS, OPERATORS, Constant, Graph, Node, Port, Tensor, reference
+from edgecnn.graph.operators import LIMIT
 
 DEFAULTS: dict[str, Any] = {
     "strides": (1, 1),
@@ -248,8 +249,18 @@ class _Network:
 
     def pool(self, x: str) -> str:
         operator = self.draw(st.sampled_from(["max_pool", "max_pool", "average_pool"]))
-        kernel = self.draw(st.integers(2, 3))
+        kernel = self.draw(st.integers(1, 3))
         return self.b.add(operator, x, pool_size=(kernel, kernel), **self.window(x, kernel))
+
+    def slice(self, x: str) -> str:
+        """Every n-th pixel, or without some at the edges."""
+        axes = []
+        for size in self.b.shape(x)[1:3]:
+            start = self.draw(st.integers(0, min(1, (size or 1) - 1)))
+            stop = self.draw(st.sampled_from([LIMIT, LIMIT, size or 1, max(start + 1, (size or 1) - 1)]))
+            axes.append((start, stop, self.draw(st.integers(1, 2))))
+        starts, stops, steps = zip(*axes, (0, LIMIT, 1), strict=True)
+        return self.b.add("slice", x, starts=starts, stops=stops, steps=steps)
 
     def concatenate(self, x: str) -> str:
         fits = [name for name in self.alive if self.b.shape(name)[:3] == self.b.shape(x)[:3]]
@@ -309,6 +320,7 @@ _PARTS: list[Callable[[_Network, str], str]] = [
     _Network.squeeze,
     _Network.zero_padding,
     _Network.pool,
+    _Network.slice,
     _Network.concatenate,
     _Network.identity,
     _Network.reshape,

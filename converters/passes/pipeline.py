@@ -6,6 +6,7 @@ once the normalisation is folded), so the whole row is gone through until nothin
 
 from __future__ import annotations
 
+from edgecnn.converters.passes.absorb_slice import absorb_slice
 from edgecnn.converters.passes.absorb_transpose import absorb_transpose
 from edgecnn.converters.passes.absorb_zero_padding import absorb_zero_padding
 from edgecnn.converters.passes.drop_identity import drop_identity
@@ -16,6 +17,7 @@ from edgecnn.converters.passes.fuse_bias import fuse_bias
 from edgecnn.converters.passes.fuse_residual import fuse_residual
 from edgecnn.converters.passes.merge_reshapes import merge_reshapes
 from edgecnn.converters.passes.merge_scale_and_shift import merge_scale_and_shift
+from edgecnn.converters.passes.merge_slices import merge_slices
 from edgecnn.converters.passes.merge_transposes import merge_transposes
 from edgecnn.converters.passes.remove_dead_nodes import remove_dead_nodes
 from edgecnn.converters.passes.share_constants import share_constants
@@ -37,6 +39,9 @@ PASSES: tuple[Pass, ...] = (
     absorb_transpose,
     # Shapes before values: these passes look at neighbours only, and are quick where they find nothing.
     merge_reshapes,
+    # Slices before padding: what is sliced first leaves the padding to the convolution.
+    merge_slices,
+    absorb_slice,
     # Padding before the foldings: a shift may only pass into a convolution whose padding is known.
     absorb_zero_padding,
     # One scale and shift in place of several: the two halves of a Rescaling go into a convolution together or not at all.
