@@ -190,12 +190,11 @@ def _from_bitmask(data: memoryview, count: int, dtype: str, fail: Callable[[str]
     if len(data) < size:
         raise fail(f"{len(data)} bytes; the bitmask alone takes {size}")
     mask, stored = np.frombuffer(data[:size], np.uint8), _stored(data[size:], dtype, fail)
-    if int.from_bytes(data[count // 8 : size], "little") >> count % 8:
-        raise fail("the bitmask has bits beyond the last value")
     values = np.zeros(count, np.float32)
-    places = put_by_bitmask(mask, stored, values)
-    if places != len(stored):
-        raise fail(f"there are {len(stored)} values for {places} places")
+    try:
+        put_by_bitmask(mask, stored, values)
+    except ValueError as error:
+        raise fail(str(error)) from None
     return values
 
 
@@ -212,11 +211,10 @@ def _from_gaps(data: memoryview, count: int, dtype: str, fail: Callable[[str], E
     if size and gaps[-1] == LONG_GAP:
         raise fail("the gaps end without a value")
     values = np.zeros(count, np.float32)
-    places, end = put_by_gaps(gaps, stored, values)
-    if end > count:
-        raise fail(f"the gaps lead to place {end} of {count}")
-    if places != len(stored):
-        raise fail(f"there are {len(stored)} values for {places} places")
+    try:
+        put_by_gaps(gaps, stored, values)
+    except ValueError as error:
+        raise fail(str(error)) from None
     return values
 
 
@@ -225,7 +223,8 @@ def _stored(data: memoryview, dtype: str, fail: Callable[[str], Exception]) -> A
     itemsize = np.dtype(dtype).itemsize
     if len(data) % itemsize:
         raise fail(f"{len(data)} bytes of values; wanted a multiple of {itemsize}")
-    return np.frombuffer(data, dtype)
+    stored = np.frombuffer(data, dtype)
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False)
 
 
 def _inflate(data: memoryview, raw_length: int, fail: Callable[[str], Exception]) -> memoryview:

@@ -1,34 +1,28 @@
 """Values whose zeros were left out, put back at their places: without the interpreter.
 
-Nothing is written before it is known that all of it fits.
+Every byte that tells a place is read once, since others may change a mapped file meanwhile.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from edgecnn.format.arrays cimport values_of
-
-
-cdef extern from * nogil:
-    """
-    static inline unsigned ec_lowest(unsigned long long bits) { return (unsigned)__builtin_ctzll(bits); }
-    static inline unsigned ec_count(unsigned long long bits) { return (unsigned)__builtin_popcountll(bits); }
-    """
-    unsigned ec_lowest(uint64_t bits)
-    unsigned ec_count(uint64_t bits)
-
+from edgecnn.format.bits cimport ec_count, ec_lowest
 
 LONG_GAP = 255
 """A gap byte that means: 255 zeros, and no value after them."""
 
 cdef uint8_t LONG = LONG_GAP
 
+cdef enum outcome:
+    PUT, FEWER_VALUES, BEYOND
+
 
 ctypedef float value_of(const uint8_t *values, size_t index) noexcept nogil
 
 
 cdef inline float single(const uint8_t *values, size_t index) noexcept nogil:
-    """A float32; wherever it lies."""
+    """A float32, wherever it lies."""
     cdef float value
     memcpy(&value, values + 4 * index, 4)
     return value
@@ -60,81 +54,99 @@ cdef inline uint64_t bits_of(const uint8_t *mask, size_t size, size_t at) noexce
     return bits
 
 
-cdef inline void place_by_bits(const uint8_t *mask, size_t size, const uint8_t *values, float *out,
-                               value_of value) noexcept nogil:
+cdef inline outcome place_by_bits(const uint8_t *mask, size_t size, const uint8_t *values, size_t count, float *out,
+                                  size_t room, size_t *put, value_of value) noexcept nogil:
     cdef size_t at, index = 0
     cdef uint64_t bits
     for at in range(0, size, 8):
         bits = bits_of(mask, size, at)
+        if count - index < 64 and ec_count(bits) > count - index:
+            return FEWER_VALUES
+        if bits and room - 8 * at < 64 and bits >> (room - 8 * at):
+            return BEYOND
         while bits:
             out[8 * at + ec_lowest(bits)] = value(values, index)
             index += 1
             bits &= bits - 1
+    put[0] = index
+    return PUT
 
 
-cdef inline void place_by_gaps(const uint8_t *gaps, size_t size, const uint8_t *values, float *out,
-                               value_of value) noexcept nogil:
-    cdef size_t i, place = 0, index = 0
+cdef inline outcome place_by_gaps(const uint8_t *gaps, size_t size, const uint8_t *values, size_t count, float *out,
+                                  size_t room, size_t *put, value_of value) noexcept nogil:
+    cdef size_t i, index = 0
+    cdef uint64_t place = 0
+    cdef uint8_t gap
     for i in range(size):
-        place += gaps[i]
-        if gaps[i] != LONG:
+        gap = gaps[i]
+        place += gap
+        if gap != LONG:
+            if place >= room:
+                return BEYOND
+            if index == count:
+                return FEWER_VALUES
             out[place] = value(values, index)
             place += 1
             index += 1
+    put[0] = index
+    return PUT if place <= room else BEYOND
+
+
+cdef check(outcome found, size_t put, size_t count, size_t room):
+    if found == BEYOND:
+        raise ValueError(f"there are places beyond the last of {room}")
+    if found == FEWER_VALUES:
+        raise ValueError(f"there are {count} values for more places")
+    if put != count:
+        raise ValueError(f"there are {count} values for {put} places")
 
 
 def put_by_bitmask(mask, values, out):
-    """Put values at the places that a bitmask tells, if there are as many as places.
+    """Put values at the places that a bitmask tells.
 
     Args:
-        mask: uint8, a bit for each place, the lowest first; those beyond `out` are zero.
-        values: float32 or float16, little-endian, in the order of their places.
+        mask: uint8, a bit for each place, the lowest first; at most eight bytes for each 64 places begun.
+        values: float32 or float16 of this machine, in the order of their places.
         out: zeros, float32.
 
-    Returns:
-        How many places there are. If that is not the number of values, nothing was put.
+    Raises:
+        ValueError: there are more or fewer places than values, or some beyond `out`. Some values may have been put.
     """
     cdef const uint8_t *bits = <const uint8_t *>values_of(mask)
     cdef const uint8_t *stored = <const uint8_t *>values_of(values)
     cdef float *target = <float *>values_of(out)
-    cdef size_t size = len(mask), count = len(values), places = 0, at
+    cdef size_t size = len(mask), count = len(values), room = len(out), put = 0
     cdef bint halves = values.itemsize == 2
-    assert size <= (<size_t>len(out) + 31) // 32 * 4
+    cdef outcome found
+    if (size + 7) // 8 > (room + 63) // 64:
+        raise ValueError(f"a mask of {size} bytes for {room} places")
     with nogil:
-        for at in range(0, size, 8):
-            places += ec_count(bits_of(bits, size, at))
-        if places == count:
-            if halves:
-                place_by_bits(bits, size, stored, target, half)
-            else:
-                place_by_bits(bits, size, stored, target, single)
-    return places
+        if halves:
+            found = place_by_bits(bits, size, stored, count, target, room, &put, half)
+        else:
+            found = place_by_bits(bits, size, stored, count, target, room, &put, single)
+    check(found, put, count, room)
 
 
 def put_by_gaps(gaps, values, out):
-    """Put values behind as many zeros as the gaps tell, if there are as many as places, and all lie within.
+    """Put values behind as many zeros as the gaps tell.
 
     Args:
         gaps: uint8: zeros before a value, after a `LONG_GAP` for every 255 of them.
         values, out: as above.
 
-    Returns:
-        How many places there are, and where the last one ends. If that is not the number of values, or beyond `out`,
-        nothing was put.
+    Raises:
+        ValueError: as above.
     """
     cdef const uint8_t *steps = <const uint8_t *>values_of(gaps)
     cdef const uint8_t *stored = <const uint8_t *>values_of(values)
     cdef float *target = <float *>values_of(out)
-    cdef size_t size = len(gaps), count = len(values), room = len(out), places = 0, i
-    cdef uint64_t end = 0
+    cdef size_t size = len(gaps), count = len(values), room = len(out), put = 0
     cdef bint halves = values.itemsize == 2
+    cdef outcome found
     with nogil:
-        for i in range(size):
-            end += steps[i] + <unsigned>(steps[i] != LONG)
-            places += steps[i] != LONG
-        if places == count and end <= room:
-            if halves:
-                place_by_gaps(steps, size, stored, target, half)
-            else:
-                place_by_gaps(steps, size, stored, target, single)
-    return places, end
+        if halves:
+            found = place_by_gaps(steps, size, stored, count, target, room, &put, half)
+        else:
+            found = place_by_gaps(steps, size, stored, count, target, room, &put, single)
+    check(found, put, count, room)

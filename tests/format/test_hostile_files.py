@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import edgecnn
 from edgecnn.errors import CorruptFileError, ModelFileError, VersionError
-from edgecnn.format import encode, read
+from edgecnn.format import encode, encodings, read
 from edgecnn.format.container import LARGE_SECTION
+from edgecnn.graph import Constant
 from examples import examples
 from file_graphs import resealed, rich_graph
 from graph_strategies import GraphBuilder
@@ -220,3 +221,74 @@ def test_paths_without_a_file_are_explained(make: Callable[[Path], object], word
     with pytest.raises(ModelFileError, match=words) as caught:
         edgecnn.load(path)
     assert str(path) in str(caught.value)
+
+
+class Refused(Exception):
+    """What a reader raises for a constant that is wrong."""
+
+
+PLACES = 40
+
+
+def gaps(*steps: int, size: int | None = None, rest: bytes | None = None) -> bytes:
+    """The gaps of a sparse constant: their number, they, and what fills up to a multiple of four."""
+    filled = bytes(-len(steps) % 4) if rest is None else rest
+    return struct.pack("<I", len(steps) if size is None else size) + bytes(steps) + filled
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "places", "values", "message"),
+    [
+        ("BITMASK", bytes(7), 0, "7 bytes; the bitmask alone takes 8"),
+        ("BITMASK", bytes((0, 0, 0, 0, 0, 1, 0, 0)), 1, "places beyond the last of 40"),
+        ("BITMASK", bytes((0, 0, 0, 0, 0, 0, 0, 128)), 1, "places beyond the last of 40"),
+        ("BITMASK", bytes((7, 0, 0, 0, 128, 0, 0, 0)), 3, "3 values for more places"),
+        ("BITMASK", bytes((7, 0, 0, 0, 128, 0, 0, 0)), 5, "5 values for 4 places"),
+        ("BITMASK", bytes(8), 0.5, "bytes of values; wanted a multiple of"),
+        ("GAPS", gaps(1, 2, size=9), 0, "8 bytes; the gaps alone take 16"),
+        ("GAPS", gaps(*[0] * 41), 41, "41 gap bytes for 40 places"),
+        ("GAPS", gaps(1, 2, rest=b"\0\1"), 2, "must be zero"),
+        ("GAPS", gaps(1, 255), 1, "end without a value"),
+        ("GAPS", gaps(1, 38), 2, "places beyond the last of 40"),
+        ("GAPS", gaps(255, 0), 1, "places beyond the last of 40"),
+        ("GAPS", gaps(1, 2, 3), 2, "2 values for more places"),
+        ("GAPS", gaps(1, 2, 3), 4, "4 values for 3 places"),
+        ("GAPS", gaps(), 0.5, "bytes of values; wanted a multiple of"),
+    ],
+)
+def test_a_sparse_constant_that_is_wrong_is_refused(
+    half: bool, kind: str, places: bytes, values: float, message: str
+) -> None:
+    size = 2 if half else 4
+    tag = getattr(encodings, f"{kind}{8 * size}")
+    data = memoryview(places + bytes(range(1, 1 + int(size * values))))
+    with pytest.raises(Refused, match=message):
+        encodings.decode(tag, 0, data, (PLACES,), Refused)
+
+
+@given(
+    st.sampled_from(["sparse_float32", "sparse_float16"]),
+    st.integers(1, 700),
+    st.sampled_from([0.01, 0.3, 0.9]),
+    st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(-9, 9),
+)
+@settings(max_examples=examples(500), deadline=None)
+def test_a_damaged_sparse_constant_is_refused_or_holds_no_more_values(
+    encoding: str, size: int, density: float, damage: list[tuple[int, int]], more: int
+) -> None:
+    rng = np.random.default_rng(size)
+    values = np.where(rng.random(size) < density, rng.standard_normal(size), 0).astype(np.float32)
+    tag, raw, stored = encodings.encode(Constant("w", values, encoding), False)
+    data = bytearray(stored) + bytes(max(more, 0))
+    for place, byte in damage:
+        data[place % len(data)] = byte
+    del data[len(data) + min(more, 0) :]
+    width = 2 if encoding.endswith("16") else 4
+    try:
+        found = encodings.decode(tag, raw, memoryview(data), (size,), Refused)
+    except Refused:
+        return
+    assert found.shape == (size,)
+    assert np.count_nonzero(found) <= len(data) // width

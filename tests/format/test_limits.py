@@ -152,8 +152,9 @@ def test_the_bound_is_what_zeros_take_when_they_are_put_back(kept: int, compress
     assert array < taken <= array + besides + 4096
     small = encode(_with_constant(values), compress=compress)
     assert read(small, max_bytes=array + besides + 4096).constants
+    assert (besides > 0) == bool(raw)
     with pytest.raises(ModelFileError, match="max_bytes"):
-        read(small, max_bytes=array - 1)
+        read(small, max_bytes=array + besides - 1)
 
 
 def _with_constant(values: np.ndarray) -> Any:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecnn.errors import Error
 from edgecnn.runtime import cpu
 from edgecnn.runtime.kernels.filling import fill_all
 from edgecnn.runtime.kernels.packing import (
@@ -159,7 +160,9 @@ SHARES = st.sampled_from([0.0, 0.5, 0.95, 1.0])
 @settings(max_examples=examples(100), deadline=None)
 def test_blocks_are_counted(depth: int, groups: int, each: int, width: int, share: float) -> None:
     weights = sparse_matrix(depth, groups * each, share)
+    # Neither are the smallest numbers zeros, nor is NaN; -0 is one.
     weights[:1] = np.where(weights[:1] == 0, -0.0, np.nan)
+    weights[1:2] = np.where(weights[1:2] == 0, 0, 1e-45)
     padded = np.zeros((depth, groups, -(-each // width) * width), bool)
     padded[..., :each] = (weights != 0).reshape(depth, groups, each)
     expected = padded.reshape(depth, -1, width).sum(axis=2)
@@ -224,23 +227,38 @@ def test_masks_and_values_give_back_the_matrix(depth: int, columns: int, form: t
     assert not found[:, columns:].any()
 
 
-@given(st.integers(1, 700), st.sampled_from([1, 5, 16, 511, 513, 1100]), st.sampled_from([(80, 16), (120, 8)]), SHARES)
+SLICES = st.sampled_from([(80, 16), (120, 8), (256, 4), (256, 16)])
+
+
+@given(st.integers(1, 700), st.sampled_from([1, 5, 16, 511, 513, 1100]), SLICES, SHARES, st.booleans())
 @settings(max_examples=examples(40), deadline=None)
-def test_single_weights_are_all_there_once(depth: int, filters: int, size: tuple[int, int], share: float) -> None:
+def test_single_weights_are_all_there_once(
+    depth: int, filters: int, size: tuple[int, int], share: float, biased: bool
+) -> None:
     weights = sparse_matrix(depth, filters, share)
-    bias = np.arange(filters, dtype=np.float32)
+    bias = np.arange(filters, dtype=np.float32) if biased else None
     shelf = Shelf()
     values, places, rows, biases, slices, parts = pack_single(weights, bias, *size, shelf)
     fill_all(shelf.fillings, 2)
+    assert parts.dtype == slices.dtype == np.int64
     cut, again = -(-depth // size[0]), np.zeros_like(weights)
     assert len(values) == len(places) == np.count_nonzero(weights)
     for part, (column, columns, start) in enumerate(parts.tolist()):
-        np.testing.assert_array_equal(biases[start : start + columns], bias[column : column + columns])
+        expected = 0 if bias is None else bias[column : column + columns]
+        np.testing.assert_array_equal(biases[start : start + columns], expected)
         for piece, (row, weight, count) in enumerate(slices[part * cut : (part + 1) * cut].tolist()):
             end = weight + count
-            for filter_, many in rows[row : row + columns].tolist():
+            own = rows[row : row + columns]
+            assert sorted(own[:, 1].tolist(), reverse=True) == own[:, 1].tolist()
+            for filter_, many in own.tolist():
                 for _ in range(many):
                     again[piece * size[0] + int(places[weight]), column + filter_] = values[weight]
                     weight += 1
             assert weight == end
     np.testing.assert_array_equal(again, weights)
+
+
+@pytest.mark.parametrize("width", [0, 256])
+def test_blocks_that_a_byte_cannot_count_are_refused(width: int) -> None:
+    with pytest.raises(Error, match="counted in bytes"):
+        block_counts(np.ones((2, 300), np.float32), 1, width)

@@ -194,7 +194,7 @@ def pack_single(
     # Parts begin where blocks do.
     cut = -(-filters // PART)
     edges = [counts.shape[1] * i // cut for i in range(cut + 1)]
-    columns = np.minimum(np.array(edges) * lanes, filters)
+    columns = np.minimum(np.array(edges, np.int64) * lanes, filters)
     parts = np.stack((columns[:-1], np.diff(columns), columns[:-1]), axis=1)
     pieces = -(-depth // size)
     entries = np.add.reduceat(np.add.reduceat(counts, edges[:-1], axis=1, dtype=np.int64), range(0, depth, size)).T

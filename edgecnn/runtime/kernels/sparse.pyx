@@ -26,7 +26,7 @@ from edgecnn.runtime.kernels.convolution cimport (
     set_functions,
 )
 from edgecnn.runtime.kernels.panels cimport divide_up
-from edgecnn.runtime.kernels.zeros cimport block_panel, block_slice, single_part, single_slice
+from edgecnn.runtime.kernels.zeros cimport MOST_SLICE, block_panel, block_slice, single_part, single_slice
 from edgecnn.runtime.microkernels cimport ec_block_panel, ec_block_run, ec_sparse_row
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step
 
@@ -35,8 +35,6 @@ from edgecnn.runtime.kernels.packing import pack_blocks, pack_single
 
 # Of a slice's values of a panel of pixels: they stay in the first-level cache beside the weights that pass through it.
 cdef size_t SLICE_BYTES = 30720
-# Places within a slice are told by a byte.
-cdef size_t MOST_SLICE = 256
 
 
 ctypedef struct blocks_arguments:
@@ -268,7 +266,7 @@ def prepare_blocks(placed, size_t vectors):
 def slice_of(InstructionSet instruction_set):
     """K of a slice of single weights."""
     cdef size_t width = instruction_set.table.sparse_vectors * instruction_set.lanes
-    return min(MOST_SLICE, SLICE_BYTES // (width * sizeof(float)))
+    return min(<size_t>MOST_SLICE, SLICE_BYTES // (width * sizeof(float)))
 
 
 def prepare_single(placed):

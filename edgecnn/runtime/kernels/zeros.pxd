@@ -1,4 +1,7 @@
-"""The records by which packed weights without their zeros are found, as NumPy's arrays hold them."""
+"""The records by which packed weights without their zeros are found, as NumPy's arrays of int64 hold them."""
+
+cdef enum:
+    MOST_SLICE = 256        # K of a slice of single weights: places within it are told by a byte
 
 
 # Of packing.pack_blocks.

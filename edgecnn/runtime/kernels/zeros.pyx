@@ -5,36 +5,40 @@ copied later: see filling.pyx.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from edgecnn.format.arrays cimport values_of
+from edgecnn.format.bits cimport ec_lowest
 from edgecnn.runtime.kernels.filling cimport Filling
 from edgecnn.runtime.kernels.panels cimport divide_up
 from edgecnn.runtime.microkernels cimport ec_block_run, ec_sparse_row
 
 import numpy as np
 
-
-cdef extern from * nogil:
-    """static inline unsigned ec_lowest(unsigned bits) { return (unsigned)__builtin_ctz(bits); }"""
-    unsigned ec_lowest(unsigned bits)
+from edgecnn.errors import Error
 
 
 cdef enum:
-    MOST_SLICE = 256        # places within a slice are told by a byte
     MOST_PART = 512
     TOGETHER = 16           # filters that lie in a line of the cache
 
-# Of filters of a slice that are packed by themselves.
 PART = MOST_PART
+"""Filters whose sums of a panel of pixels stay in the second-level cache."""
+
+
+cdef inline bint held(const float *weight) noexcept nogil:
+    """Whether a weight is not zero, by its bits: each thread has its own mind about subnormal numbers."""
+    cdef uint32_t bits
+    memcpy(&bits, weight, sizeof(bits))
+    return bits & 0x7FFFFFFF != 0
 
 
 cdef inline unsigned count(const float *weights, size_t size) noexcept nogil:
     cdef unsigned found = 0
     cdef size_t i
     for i in range(size):
-        found += weights[i] != 0
+        found += held(weights + i)
     return found
 
 
@@ -57,6 +61,8 @@ def block_counts(weights, size_t groups, size_t width):
         uint8 (K, groups * ceil(filters / groups / width)).
     """
     cdef size_t depth, filters
+    if not 0 < width < 256:
+        raise Error(f"blocks of {width} weights cannot be counted in bytes")
     depth, filters = weights.shape
     cdef size_t each = filters // groups, across = divide_up(each, width)
     counts = np.empty((depth, groups * across), np.uint8)
@@ -112,7 +118,7 @@ def lay_blocks(counts, size_t groups, size_t filters, size_t channels, size_t wi
             for s in range(cut):
                 piece.weights, piece.row, piece.run, piece.runs = offset, row, run, 0
                 last = depth
-                for k in range(depth * s // cut, depth * (s + 1) // cut):
+                for k in range(<size_t>(<uint64_t>depth * s // cut), <size_t>(<uint64_t>depth * (s + 1) // cut)):
                     if there[k * panels + p]:
                         tap = k // channels
                         if tap != last:
@@ -173,7 +179,8 @@ cdef class SingleFilling(Filling):
     cdef size_t depth, filters, size, cut
 
     def __cinit__(self, weights, values, places, rows, slices, parts, size_t size):
-        assert 0 < size <= MOST_SLICE
+        if not 0 < size <= MOST_SLICE or parts[:, 1].max() > MOST_PART or not slices.itemsize == parts.itemsize == 8:
+            raise Error("these slices or parts do not fit single weights")
         self.kept = (weights, values, places, rows, slices, parts)
         self.source = <const float *>values_of(weights)
         self.values, self.places = <float *>values_of(values), <uint8_t *>values_of(places)
@@ -195,7 +202,7 @@ cdef class SingleFilling(Filling):
         memset(counts, 0, sizeof(counts))
         for k in range(depth):
             for column in range(columns):
-                counts[column] += source[k * self.filters + column] != 0
+                counts[column] += held(source + k * self.filters + column)
         # The order of the filters: by their numbers of weights, the most first, equal ones as they come.
         memset(place, 0, sizeof(place))
         for column in range(columns):
@@ -230,7 +237,7 @@ cdef class SingleFilling(Filling):
             for k in range(depth):
                 # What a zero writes the next one overwrites: no branch that nobody can foresee.
                 values[found], places[found] = turned[column][k], <uint8_t>k
-                found += turned[column][k] != 0
+                found += held(&turned[column][k])
             memcpy(self.values + start[column], values, found * sizeof(float))
             memcpy(self.places + start[column], places, found)
 
@@ -267,7 +274,7 @@ cdef class MaskedFilling(Filling):
                     end = min(min(column + 8, part * width + (vector + 1) * self.lanes), self.filters)
                     bits = 0
                     for lane in range(column, end):
-                        bits |= <unsigned>(row[lane] != 0) << (lane - column)
+                        bits |= <unsigned>held(row + lane) << (lane - column)
                     mask[0] = <uint8_t>bits
                     mask += 1
                     while bits:
