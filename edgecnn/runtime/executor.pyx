@@ -2,10 +2,10 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from edgecnn.runtime.step cimport ec_barrier, ec_context, ec_meet, ec_now, ec_step, ec_walk
+from edgecnn.runtime.step cimport EC_APART, ec_arrival, ec_barrier, ec_context, ec_meet, ec_now, ec_step, ec_walk
 from edgecnn.runtime.workers cimport give_back, hire, share_out
 
 
@@ -80,9 +80,9 @@ cdef void compute_share(void *work, int thread, int threads) noexcept nogil:
     cdef call *c = <call *>work
     cdef size_t first = thread * c.alone
     cdef ec_context shared = c.contexts[thread]
-    if threads > 1:
+    if threads > 1 and c.alone > 0:
         compute_images(c, c.contexts + thread, first, first + c.alone, 0, 1, NULL, NULL)
-        ec_meet(&c.barrier, threads)  # the shared images use thread 0's arena
+        ec_meet(&c.barrier, thread, threads)  # the shared images use thread 0's arena
     shared.buffers += c.buffers
     compute_images(c, &shared, threads * c.alone, c.images, thread, threads, &c.barrier, c.seconds)
 
@@ -94,7 +94,7 @@ cdef void compute_images(const call *c, const ec_context *context, size_t first,
     for image in range(first, last):
         for i in range(1, c.buffers):
             context.buffers[i] = c.base[i] + image * c.stride[i]
-        ec_walk(c.steps, c.count, context, thread, threads, barrier, seconds)
+        ec_walk(c.steps, c.count, context, thread, threads, image + 1 < last, barrier, seconds)
 
 
 def clock_seconds():
@@ -154,8 +154,8 @@ cdef class Executor:
             self.steps[i].barrier = 1
             self.shared |= not step.step.serial
         for i in range(1, self.count):
-            # Thread 0 does both: nobody waits for anybody.
-            if self.steps[i].serial and self.steps[i - 1].serial:
+            # Thread 0 ends the one and does the other: nobody waits for anybody.
+            if self.steps[i].serial and (self.steps[i - 1].serial or self.steps[i - 1].finish != NULL):
                 self.steps[i - 1].barrier = 0
 
     def __dealloc__(self):
@@ -192,6 +192,7 @@ cdef class Executor:
         cdef size_t alone
         cdef float **base
         cdef ec_context *contexts
+        cdef void *arrivals
         cdef int i, n = self.buffers
         cdef call work
         if images == 0:
@@ -204,8 +205,9 @@ cdef class Executor:
         views = <Py_buffer *>malloc(n * sizeof(Py_buffer))
         contexts = <ec_context *>malloc(threads * sizeof(ec_context))
         base = <float **>malloc(n * (2 * threads + 1) * sizeof(float *))
+        arrivals = calloc(threads + 1, sizeof(ec_arrival))
         try:
-            if contexts == NULL or base == NULL or views == NULL:
+            if contexts == NULL or base == NULL or views == NULL or arrivals == NULL:
                 raise MemoryError("no memory for a call")
             # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
             alone = images // threads if threads > 1 else 0
@@ -222,6 +224,7 @@ cdef class Executor:
                 workspace = taken[i]
                 contexts[i].scratch = workspace.scratch
                 contexts[i].zeros = self.zeros
+                contexts[i].team = contexts
                 # Two sets of buffers a thread: its own images', and (set 0 of all) the shared images'.
                 contexts[i].buffers = base + n * (1 + 2 * i)
                 contexts[i].buffers[0] = workspace.arena
@@ -231,6 +234,7 @@ cdef class Executor:
             work.contexts, work.base, work.stride, work.images = contexts, base, self.strides, images
             work.alone = alone
             work.seconds = seconds
+            work.barrier.arrivals = <ec_arrival *>((<uintptr_t>arrivals + EC_APART - 1) // EC_APART * EC_APART)
             share_out(hired, compute_share, &work)
         finally:
             for i in range(1, held + 1):
@@ -238,6 +242,7 @@ cdef class Executor:
             free(views)
             free(contexts)
             free(base)
+            free(arrivals)
             for workspace in taken:
                 (self.idle if workspace.whole else self.idle_scratch).append(workspace)
             give_back(hired)

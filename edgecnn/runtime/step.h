@@ -18,11 +18,13 @@ typedef struct {
 } ec_view;
 
 /* What the steps of one image work on. `buffers` are shared by the threads of a team, `scratch` is each thread's own. */
-typedef struct {
+typedef struct ec_context ec_context;
+struct ec_context {
     float **buffers;
     unsigned char *scratch;
-    const float *zeros; /* as many zeros as the plan's widest pixel */
-} ec_context;
+    const float *zeros;     /* as many zeros as the plan's widest pixel */
+    const ec_context *team; /* of all threads, by their numbers */
+};
 
 typedef struct ec_step ec_step;
 /* Computes rows [first, last) of the output alone. x, out: where row 0 of input and output lies or would lie: memory need
@@ -30,8 +32,11 @@ typedef struct ec_step ec_step;
 typedef void (*ec_rows)(const ec_step *, const ec_context *, const float *x, float *out, size_t first, size_t last);
 /* Does thread's share of the step; shares depend on (thread, threads) only, results on neither. */
 typedef void (*ec_run)(const ec_step *, const ec_context *, int thread, int threads);
+/* Puts together what the threads of a team, more than one, left in their scratch memory. */
+typedef void (*ec_finish)(const ec_step *, const ec_context *, int threads);
 struct ec_step {
     ec_run run;
+    ec_finish finish;      /* what thread 0 does when all have done their shares; or NULL */
     ec_rows rows;          /* NULL: the family computes whole images only */
     const void *arguments; /* of the kernel family */
     int serial;            /* too small to share: thread 0 does it alone */
@@ -59,15 +64,34 @@ static inline double ec_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Walks the steps of one image; called by every thread of the team. barrier: the team's, for more than one thread;
-   seconds: where to put each step's time, or NULL. */
-static inline void ec_walk(const ec_step *steps, size_t count, const ec_context *context, int thread, int threads,
+/* What lies between a step and the next one, for more than one thread. Only those wait who have something to wait for: nobody
+   for threads that have done nothing, and no thread that does nothing next. */
+static inline void ec_pass(ec_barrier *barrier, int thread, int threads, int serial, int next_serial) {
+    int times = ec_arrive(barrier, thread);
+    if (thread == 0 && !serial) ec_await_others(barrier, thread, threads, times);
+    if (thread != 0 && !next_serial) {
+        if (serial) ec_await(barrier, 0, times);
+        else ec_await_others(barrier, thread, threads, times);
+    }
+}
+
+/* Walks the steps of one image; called by every thread of the team. more: whether another image of the team follows, else the
+   threads may still be at work when the first returns; barrier: the team's, for more than one thread; seconds: where to put
+   each step's time, or NULL. */
+static inline void ec_walk(const ec_step *steps, size_t count, const ec_context *context, int thread, int threads, int more,
                            ec_barrier *barrier, double *seconds) {
     double before = seconds && thread == 0 ? ec_now() : 0;
     for (size_t i = 0; i < count; i++) {
-        if (!steps[i].serial) steps[i].run(&steps[i], context, thread, threads);
+        int last = i + 1 == count, serial = steps[i].serial;
+        if (!serial) steps[i].run(&steps[i], context, thread, threads);
         else if (thread == 0) steps[i].run(&steps[i], context, 0, 1);
-        if (threads > 1 && steps[i].barrier) ec_meet(barrier, threads);
+        if (threads > 1 && !serial && steps[i].finish) {
+            serial = 1;
+            ec_pass(barrier, thread, threads, 0, serial);
+            if (thread == 0) steps[i].finish(&steps[i], context, threads);
+        }
+        if (threads > 1 && steps[i].barrier && (!last || more || seconds))
+            ec_pass(barrier, thread, threads, serial, last ? !more || steps[0].serial : steps[i + 1].serial);
         if (seconds && thread == 0) {
             double after = ec_now();
             seconds[i] = after - before;

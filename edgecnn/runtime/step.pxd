@@ -2,8 +2,13 @@ from libc.stddef cimport ptrdiff_t
 
 
 cdef extern from "step.h" nogil:
-    ctypedef struct ec_barrier:
+    ctypedef struct ec_arrival:
         pass
+
+    ctypedef struct ec_barrier:
+        ec_arrival *arrivals
+
+    size_t EC_APART
 
     ctypedef struct ec_view:
         int buffer
@@ -14,13 +19,17 @@ cdef extern from "step.h" nogil:
         float **buffers
         unsigned char *scratch
         const float *zeros
+        const ec_context *team
 
     ctypedef void (*ec_run)(const ec_step *, const ec_context *, int, int) noexcept nogil
+
+    ctypedef void (*ec_finish)(const ec_step *, const ec_context *, int) noexcept nogil
 
     ctypedef void (*ec_rows)(const ec_step *, const ec_context *, const float *, float *, size_t, size_t) noexcept nogil
 
     ctypedef struct ec_step:
         ec_run run
+        ec_finish finish
         ec_rows rows
         const void *arguments
         int serial
@@ -29,5 +38,5 @@ cdef extern from "step.h" nogil:
     float *ec_at(const ec_context *, const ec_view *) noexcept
     void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) noexcept
     double ec_now() noexcept
-    void ec_walk(const ec_step *, size_t, const ec_context *, int, int, ec_barrier *, double *) noexcept
-    void ec_meet(ec_barrier *, int threads) noexcept
+    void ec_walk(const ec_step *, size_t, const ec_context *, int, int, int more, ec_barrier *, double *) noexcept
+    void ec_meet(ec_barrier *, int thread, int threads) noexcept

@@ -204,6 +204,30 @@ def test_rows_of_every_number_of_vectors_are_added_up(isa: str) -> None:
         assert all((answer == answers[0]).all() for answer in answers)
 
 
+@pytest.mark.parametrize(("depth", "columns"), [(1500, 10), (2048, 128), (2049, 100), (4000, 512), (2000, 513)])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_that_share_out_a_sum_leave_no_trace(isa: str, residual: bool, depth: int, columns: int) -> None:
+    """Of short rows each thread sums some slices; the images of a batch, too, that no thread has for itself."""
+    rng = np.random.default_rng(0)
+    weights, bias = rng.standard_normal((1, 1, depth, columns), np.float32), rng.standard_normal(columns, np.float32)
+    builder = GraphBuilder()
+    x, more = builder.input("x", 1, 1, depth), builder.input("more", 1, 1, columns)
+    y = builder.add("conv", x, weights, bias, more if residual else None, name="y")
+    # What follows on one thread, or on all, must wait.
+    z = builder.add("activation", y, activation="relu", name="z")
+    wide = builder.add("conv", z, rng.standard_normal((1, 1, columns, 1000), np.float32), None, name="wide")
+    graph = builder.graph(y, wide)
+    images = {"x": rng.standard_normal((5, 1, 1, depth), np.float32)}
+    images["more"] = rng.standard_normal((5, 1, 1, columns), np.float32)
+    exact = images["x"].astype(np.float64)[:, 0, 0] @ weights[0, 0] + bias + residual * images["more"][:, 0, 0]
+    answers = [Model(graph, threads=threads, isa=isa)(images) for threads in (1, 2, 3, 4, 7)]
+    np.testing.assert_allclose(answers[0][0][:, 0, 0], exact, rtol=0, atol=2e-4)
+    for answer in answers[1:]:
+        for found, wanted in zip(answer, answers[0], strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
 def test_a_small_matrix_is_read_as_it_is() -> None:
     builder = GraphBuilder()
     weights = np.zeros((256, 256), np.float32)

@@ -25,6 +25,10 @@ cdef size_t SLICE = 256
 cdef size_t COLUMNS = 4096
 # Columns that threads share out whole: four lines.
 cdef size_t UNIT = 64
+# Of rows as short as these threads share out slices, not columns: each reads whole rows, one after the other.
+cdef size_t SHORT = 512
+# Of the slices' sums, which then wait for each other; in bytes.
+cdef size_t MOST_SUMS = 2**18
 
 
 ctypedef struct vector_arguments:
@@ -33,6 +37,7 @@ ctypedef struct vector_arguments:
     ec_view residual
     bint has_residual
     size_t depth, columns
+    bint finished             # whether the step has `finish`
     const float *weights      # (depth, columns)
     const float *bias         # NULL: none
     ec_activation activation
@@ -66,13 +71,56 @@ cdef inline void start(const vector_arguments *a, const ec_context *context, flo
         a.table.binary[EC_BINARY_add](sums, a.bias + first, sums, n)
 
 
+cdef inline size_t slices_of(const vector_arguments *a) noexcept nogil:
+    return (a.depth + SLICE - 1) // SLICE
+
+
+cdef inline bint by_slices(const vector_arguments *a, int threads) noexcept nogil:
+    """Whether threads share out the slices."""
+    return threads > 1 and a.finished and slices_of(a) >= <size_t>(2 * threads)
+
+
+cdef void sum_slice(const vector_arguments *a, const float *x, size_t k, size_t first, size_t n,
+                    float *sums) noexcept nogil:
+    """Columns [first, first + n) of one slice of K."""
+    memset(sums, 0, n * sizeof(float))
+    a.table.add_rows(x + k, a.weights + k * a.columns + first, a.columns, min(SLICE, a.depth - k), sums, n)
+
+
+cdef void finish(const ec_step *step, const ec_context *context, int threads) noexcept nogil:
+    # The slices' sums are added up in the order in which one thread would have added them.
+    cdef const vector_arguments *a = <const vector_arguments *>step.arguments
+    cdef float *out = ec_at(context, &a.out)
+    cdef const float *sums
+    cdef size_t s, last
+    cdef int thread
+    if not by_slices(a, threads):
+        return
+    start(a, context, out, 0, a.columns)
+    for thread in range(threads):
+        ec_share(slices_of(a), thread, threads, &s, &last)
+        sums = <const float *>context.team[thread].scratch
+        while s < last:
+            a.table.binary[EC_BINARY_add](out, sums, out, a.columns)
+            sums += a.columns
+            s += 1
+    apply_activation(&a.activation, a.table, out, a.columns)
+
+
 cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Columns [first, last) belong to this thread alone.
+    # Columns [first, last) belong to this thread alone, or slices of K.
     cdef const vector_arguments *a = <const vector_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
     cdef float *partial = <float *>context.scratch
     cdef size_t first, last, k, n
+    if by_slices(a, threads):
+        ec_share(slices_of(a), thread, threads, &first, &last)
+        while first < last:
+            sum_slice(a, x, first * SLICE, 0, a.columns, partial)
+            partial += a.columns
+            first += 1
+        return
     ec_share((a.columns + UNIT - 1) // UNIT, thread, threads, &first, &last)
     first, last = first * UNIT, min(last * UNIT, a.columns)
     while first < last:
@@ -83,9 +131,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         else:
             k = 0
             while k < a.depth:
-                memset(partial, 0, n * sizeof(float))
-                a.table.add_rows(x + k, a.weights + k * a.columns + first, a.columns, min(SLICE, a.depth - k), partial,
-                                 n)
+                sum_slice(a, x, k, first, n, partial)
                 a.table.binary[EC_BINARY_add](out + first, partial, out + first, n)
                 k += SLICE
         apply_activation(&a.activation, a.table, out + first, n)
@@ -150,7 +196,12 @@ def prepare_vector(placed, weights):
     describe(a, step, placed, weights.shape[0], weights.shape[1])
     step.keep = (weights, step.keep)
     a.weights = <const float *>values_of(weights)
+    sums = slices_of(a) * a.columns * sizeof(float)
+    a.finished = a.columns <= SHORT and slices_of(a) >= 4 and sums <= MOST_SUMS
     step.scratch = COLUMNS * sizeof(float)
+    if a.finished:
+        step.scratch = max(step.scratch, sums)
+        step.step.finish = finish
     step.step.run = run
     step.step.arguments = a
     step.kernel = f"vector by matrix {placed.instruction_set.name}"
