@@ -23,6 +23,8 @@ def absorb_slice(graph: Graph) -> Iterator[Patch]:
             continue
         steps = ints(before.attributes, "steps")[:-1]
         strides = tuple(a * b for a, b in zip(steps, ints(node.attributes, "strides"), strict=True))
+        if max(strides) > LIMIT:
+            continue
         attributes = {**node.attributes, "strides": strides}
         inputs = (before.inputs[0], *node.inputs[1:])
         layers = merged_layers(before, node)

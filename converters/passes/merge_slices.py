@@ -63,8 +63,8 @@ def _before_padding(graph: Graph, pad: Node, node: Node) -> Iterator[Patch]:
 
 def _slice(node: Node, x: str, axes: tuple[tuple[int, int, int], ...], layers: tuple[str, ...] = ()) -> Node:
     """A slice in a node's place: start, stop and step for each axis."""
-    starts, stops, steps = zip(*axes, strict=True)
-    attributes = {"starts": starts, "stops": stops, "steps": steps}
+    names = ("starts", "stops", "steps")
+    attributes = {name: tuple(axis[part] for axis in axes) for part, name in enumerate(names)}
     return replace(node, operator="slice", inputs=(x,), attributes=attributes, layers=layers or node.layers)
 
 
@@ -82,8 +82,9 @@ def _merged(size: int | None, first: tuple[int, int, int], second: tuple[int, in
         return None
     if size is not None:
         return _of_range(range(size)[slice(*first)][slice(*second)], size)
-    if first[1] == second[1] == LIMIT and min(first[0], second[0]) >= 0:
-        return first[0] + second[0] * first[2], LIMIT, first[2] * second[2]
+    start, step = first[0] + second[0] * first[2], first[2] * second[2]
+    if first[1] == second[1] == LIMIT and min(first[0], second[0]) >= 0 and max(start, step) <= LIMIT:
+        return start, LIMIT, step
     return None
 
 
@@ -98,16 +99,17 @@ def _split(
         return taken, (0, 0)
     if size is None or taken[2] < 1:
         return None
-    places = [place - pads[0] for place in range(size + sum(pads))[slice(*taken)]]
-    inside = [place for place in places if 0 <= place < size]
-    if not inside:
+    places = range(size + sum(pads))[slice(*taken)]
+    before = len(range(places.start, min(places.stop, pads[0]), places.step))
+    end = len(range(places.start, min(places.stop, pads[0] + size), places.step))
+    if before == end:
         return None
-    before = sum(place < 0 for place in places)
-    own = range(inside[0], inside[-1] + 1, taken[2])
-    return _of_range(own, size), (before, len(places) - before - len(inside))
+    own = range(places[before] - pads[0], places[end - 1] - pads[0] + 1, places.step)
+    return _of_range(own, size), (before, len(places) - end)
 
 
 def _of_range(places: range, size: int) -> tuple[int, int, int]:
     """Start, stop and step that take some places, at least one, of an axis; to its end if nothing lies between."""
-    stop = places[-1] + 1
-    return places[0], LIMIT if places[-1] + places.step >= size else stop, places.step
+    step = places.step if len(places) > 1 else 1
+    last = places[-1]
+    return places[0], LIMIT if last + step >= size else last + 1, step

@@ -82,7 +82,8 @@ cdef void compute_share(void *work, int thread, int threads) noexcept nogil:
     cdef ec_context shared = c.contexts[thread]
     if threads > 1 and c.alone > 0:
         compute_images(c, c.contexts + thread, first, first + c.alone, 0, 1, NULL, NULL)
-        ec_meet(&c.barrier, thread, threads)  # the shared images use thread 0's arena
+        if threads * c.alone < c.images:
+            ec_meet(&c.barrier, thread, threads)  # the shared images use thread 0's arena
     shared.buffers += c.buffers
     compute_images(c, &shared, threads * c.alone, c.images, thread, threads, &c.barrier, c.seconds)
 

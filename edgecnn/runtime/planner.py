@@ -155,9 +155,11 @@ class Placed:
     @property
     def serial(self) -> bool:
         """Whether the step is too small to share."""
-        given = zip(self.shapes, self.constants, strict=True)
-        read = [math.prod(shape) for shape, constant in given if shape is not None and constant is None]
-        return max([*read, math.prod(self.out_shape)]) < SERIAL_VALUES and self.macs < SERIAL_MACS
+        values = [math.prod(self.out_shape)]
+        if self.node.operator != "slice":  # which may leave most of it alone
+            given = zip(self.shapes, self.constants, strict=True)
+            values += [math.prod(shape) for shape, constant in given if shape is not None and constant is None]
+        return max(values) < SERIAL_VALUES and self.macs < SERIAL_MACS
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ cdef void finish(const ec_step *step, const ec_context *context, int threads) no
     cdef size_t s, last
     cdef int thread
     if not by_slices(a, threads):
-        return
+        return  # for more threads than slices can keep busy; they have waited in vain
     start(a, context, out, 0, a.columns)
     for thread in range(threads):
         ec_share(slices_of(a), thread, threads, &s, &last)

@@ -114,6 +114,6 @@ def prepare_reduction(placed):
     step.step.run = run_last_axis if a.channels == 1 and last == len(shape) else run_channels
     step.step.arguments = a
     step.scratch = 4 * a.channels
-    step.step.serial = math.prod(shape) < 16384
+    step.step.serial = placed.serial
     step.kernel = f"{operator} {instruction_set.name}"
     return step

@@ -72,6 +72,12 @@ def test_a_slice_of_another_kind_stays(changed: dict[str, Any]) -> None:
     assert run_pass(graph, absorb_slice)[0] is graph
 
 
+def test_a_step_beyond_what_a_stride_can_be_stays() -> None:
+    b = GraphBuilder()
+    graph = b.graph(conv(b, W, stepped(b, b.input("x", 6, 6, 4), steps=(LIMIT, 1, 1)), 2, strides=(2, 2)))
+    assert run_pass(graph, absorb_slice)[0] is graph
+
+
 @pytest.mark.parametrize("attributes", [{"kernel": 2}, {"pads": (0, 1, 0, 0)}])
 def test_a_wider_window_or_padding_keeps_the_slice(attributes: dict[str, Any]) -> None:
     b = GraphBuilder()

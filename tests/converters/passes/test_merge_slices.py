@@ -107,6 +107,32 @@ def test_a_slice_comes_before_the_padding(
         assert [node.layers for node in after.nodes] == [("slice",), ("pad",)]
 
 
+@pytest.mark.parametrize("size", [8, None])
+def test_steps_that_lead_beyond_everything(size: int | None) -> None:
+    b = GraphBuilder()
+    first = sliced(b, b.input("x", size, 3), (0, LIMIT, LIMIT))
+    graph = b.graph(sliced(b, first, (0, LIMIT, 2)))
+    after, _ = run_pass(graph, merge_slices)
+    assert len(after.nodes) == (2 if size is None else 1)
+    if size is not None:
+        assert_same_answers(graph, after)
+        assert after.nodes[0].attributes["stops"] == (1, LIMIT)
+
+
+def test_tensors_without_axes() -> None:
+    b = GraphBuilder()
+    nothing: dict[str, Any] = {"starts": (), "stops": (), "steps": ()}
+    graph = b.graph(b.add("slice", b.add("slice", b.input("x"), **nothing), **nothing))
+    assert len(merged(graph).nodes) == 1
+
+
+def test_of_a_long_axis_only_the_ends_are_looked_at() -> None:
+    b = GraphBuilder()
+    padded = b.add("pad", b.input("x", 2**28, 1, 1), pads=(2**28, 2**27, 0, 0))
+    first, second = run_pass(b.graph(sliced(b, padded, (0, LIMIT, 4))), merge_slices)[0].nodes
+    assert (first.attributes["steps"], second.attributes["pads"]) == ((4, 1, 1), (2**26, 2**25, 0, 0, 0, 0))
+
+
 def test_mirrored_pixels_are_not_a_paddings() -> None:
     b = GraphBuilder()
     x = b.add("pad", b.input("x", 5, 5, 1), pads=(1, 1, 0, 0, 0, 0), mode="reflect")
