@@ -95,8 +95,9 @@ def test_sparse_values_come_back_at_every_density(encoding: str, shape: list[int
 def test_every_float16_that_is_not_zero_comes_back_among_zeros(spread: int) -> None:
     halves = np.arange(1, 2**16, dtype=np.uint16).view(np.float16)
     values = np.zeros(spread * len(halves), np.float32)
-    values[::spread] = halves
-    tag, raw, data = file_format.encodings.encode(Constant("w", values, "sparse_float16"), False)
+    with np.errstate(invalid="ignore"):  # some CPUs complain of signalling NaNs
+        values[::spread] = halves
+        tag, raw, data = file_format.encodings.encode(Constant("w", values, "sparse_float16"), False)
     assert tag == (file_format.encodings.BITMASK16 if spread == 1 else file_format.encodings.GAPS16)
     again = file_format.encodings.decode(tag, raw, data, values.shape, AssertionError)
     numbers = ~np.isnan(values)

@@ -27,11 +27,13 @@ PART = MOST_PART
 """Filters whose sums of a panel of pixels stay in the second-level cache."""
 
 
-cdef inline bint held(const float *weight) noexcept nogil:
-    """Whether a weight is not zero, by its bits: each thread has its own mind about subnormal numbers."""
+cdef inline unsigned held(const float *weight) noexcept nogil:
+    """1 if a weight is not zero, else 0: by its bits, since each thread has its own mind about subnormal numbers.
+
+    The highest bit of a sum, not a comparison: GCC 12 for 64-bit ARM adds up eight of these with the wrong sign."""
     cdef uint32_t bits
     memcpy(&bits, weight, sizeof(bits))
-    return bits & 0x7FFFFFFF != 0
+    return ((bits & <uint32_t>0x7FFFFFFF) + <uint32_t>0x7FFFFFFF) >> 31
 
 
 cdef inline unsigned count(const float *weights, size_t size) noexcept nogil:
@@ -274,7 +276,7 @@ cdef class MaskedFilling(Filling):
                     end = min(min(column + 8, part * width + (vector + 1) * self.lanes), self.filters)
                     bits = 0
                     for lane in range(column, end):
-                        bits |= <unsigned>held(row + lane) << (lane - column)
+                        bits |= held(row + lane) << (lane - column)
                     mask[0] = <uint8_t>bits
                     mask += 1
                     while bits:
