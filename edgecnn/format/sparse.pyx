@@ -92,13 +92,28 @@ cdef inline outcome place_by_gaps(const uint8_t *gaps, size_t size, const uint8_
     return PUT if place <= room else BEYOND
 
 
-cdef check(outcome found, size_t put, size_t count, size_t room):
+cdef put(places, values, out, bint by_gaps):
+    cdef const uint8_t *told = <const uint8_t *>values_of(places)
+    cdef const uint8_t *stored = <const uint8_t *>values_of(values)
+    cdef float *target = <float *>values_of(out)
+    cdef size_t size = len(places), count = len(values), room = len(out), done = 0
+    cdef bint halves = values.itemsize == 2
+    cdef outcome found
+    with nogil:
+        if by_gaps and halves:
+            found = place_by_gaps(told, size, stored, count, target, room, &done, half)
+        elif by_gaps:
+            found = place_by_gaps(told, size, stored, count, target, room, &done, single)
+        elif halves:
+            found = place_by_bits(told, size, stored, count, target, room, &done, half)
+        else:
+            found = place_by_bits(told, size, stored, count, target, room, &done, single)
     if found == BEYOND:
         raise ValueError(f"there are places beyond the last of {room}")
     if found == FEWER_VALUES:
         raise ValueError(f"there are {count} values for more places")
-    if put != count:
-        raise ValueError(f"there are {count} values for {put} places")
+    if done != count:
+        raise ValueError(f"there are {count} values for {done} places")
 
 
 def put_by_bitmask(mask, values, out):
@@ -112,20 +127,9 @@ def put_by_bitmask(mask, values, out):
     Raises:
         ValueError: there are more or fewer places than values, or some beyond `out`. Some values may have been put.
     """
-    cdef const uint8_t *bits = <const uint8_t *>values_of(mask)
-    cdef const uint8_t *stored = <const uint8_t *>values_of(values)
-    cdef float *target = <float *>values_of(out)
-    cdef size_t size = len(mask), count = len(values), room = len(out), put = 0
-    cdef bint halves = values.itemsize == 2
-    cdef outcome found
-    if (size + 7) // 8 > (room + 63) // 64:
-        raise ValueError(f"a mask of {size} bytes for {room} places")
-    with nogil:
-        if halves:
-            found = place_by_bits(bits, size, stored, count, target, room, &put, half)
-        else:
-            found = place_by_bits(bits, size, stored, count, target, room, &put, single)
-    check(found, put, count, room)
+    if (len(mask) + 7) // 8 > (len(out) + 63) // 64:
+        raise ValueError(f"a mask of {len(mask)} bytes for {len(out)} places")
+    put(mask, values, out, False)
 
 
 def put_by_gaps(gaps, values, out):
@@ -138,15 +142,4 @@ def put_by_gaps(gaps, values, out):
     Raises:
         ValueError: as above.
     """
-    cdef const uint8_t *steps = <const uint8_t *>values_of(gaps)
-    cdef const uint8_t *stored = <const uint8_t *>values_of(values)
-    cdef float *target = <float *>values_of(out)
-    cdef size_t size = len(gaps), count = len(values), room = len(out), put = 0
-    cdef bint halves = values.itemsize == 2
-    cdef outcome found
-    with nogil:
-        if halves:
-            found = place_by_gaps(steps, size, stored, count, target, room, &put, half)
-        else:
-            found = place_by_gaps(steps, size, stored, count, target, room, &put, single)
-    check(found, put, count, room)
+    put(gaps, values, out, True)

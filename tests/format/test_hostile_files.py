@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import edgecnn
 from edgecnn.errors import CorruptFileError, ModelFileError, VersionError
 from edgecnn.format import encode, encodings, read
 from edgecnn.format.container import LARGE_SECTION
+from edgecnn.format.sparse import put_by_bitmask
 from edgecnn.graph import Constant
 from examples import examples
 from file_graphs import resealed, rich_graph
@@ -265,6 +267,13 @@ def test_a_sparse_constant_that_is_wrong_is_refused(
     data = memoryview(places + bytes(range(1, 1 + int(size * values))))
     with pytest.raises(Refused, match=message):
         encodings.decode(tag, 0, data, (PLACES,), Refused)
+
+
+@pytest.mark.parametrize(("size", "places", "fits"), [(9, 64, False), (16, 65, True), (17, 65, False), (1, 0, False)])
+def test_a_mask_that_is_longer_than_its_places_is_not_read(size: int, places: int, fits: bool) -> None:
+    mask, nothing = np.zeros(size, np.uint8), np.zeros(0, np.float32)
+    with nullcontext() if fits else pytest.raises(ValueError, match=f"a mask of {size} bytes for {places} places"):
+        put_by_bitmask(mask, nothing, np.zeros(places, np.float32))
 
 
 @given(
