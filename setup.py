@@ -121,6 +121,7 @@ def extension(module: str, *sources: str) -> Extension:
 EXTENSIONS = [
     *(extension(f"format.{path.stem}") for path in sorted(Path("edgecnn/format").glob("*.pyx"))),
     extension("runtime.cpu", "portable.c", *INSTRUCTION_SETS.get(TARGET, [])),
+    extension("runtime.arena"),
     extension("runtime.workers"),
     extension("runtime.executor"),
     *(extension(f"runtime.kernels.{path.stem}") for path in sorted(Path(RUNTIME, "kernels").glob("*.pyx"))),

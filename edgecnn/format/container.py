@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import _thread
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgecnn.errors import CorruptFileError, VersionError
-from edgecnn.format.checksum import checksum_of
+from edgecnn.format.checksum import Checksum
 
 MAGIC = b"\x89ECNN\r\n\x1a"
 VERSION = (1, 0)
@@ -24,7 +23,7 @@ SECTION_NAMES = {GRAPH: "graph", CONSTANTS: "constants", WEIGHTS: "weights", MET
 REQUIRED = 1
 """Flag: a reader that does not know the section must refuse the file."""
 
-LARGE_SECTION = 2**22
+LARGE_SECTION = 2**19
 """Bytes that take longer to sum up than a thread to start."""
 
 MOST_SECTIONS = 1024
@@ -34,8 +33,7 @@ MOST_ITEMS = 64
 millions of sizes into one integer, which takes the square of their number."""
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """One entry of the section table: what it is, where it lies in the file, and its CRC-32."""
 
     kind: int
@@ -130,36 +128,21 @@ class Checksums:
     """Holds all sections against their checksums: small ones at once, the others while the caller goes on."""
 
     def __init__(self, data: memoryview, sections: Sequence[Section], name: str) -> None:
-        self.data, self.name = data, name
-        self.error: BaseException | None = None
-        self.beside = _thread.allocate_lock()
-        """Held until the large ones are known."""
+        self.name = name
+        self.beside: list[tuple[Section, Checksum]] = []
+        small: list[tuple[Section, Checksum]] = []
         for section in sections:
-            if section.length <= LARGE_SECTION:
-                self._hold(section)
-        large = [section for section in sections if section.length > LARGE_SECTION]
-        if large:
-            self.beside.acquire()
-            try:
-                # A threading.Thread's start waits until it runs, on a core that other work may hold.
-                _thread.start_new_thread(self._hold_beside, (large,))
-            except RuntimeError:  # no more threads are to be had
-                self._hold_beside(large)
+            large = section.length > LARGE_SECTION
+            checksum = Checksum(data[section.offset : section.offset + section.length], large)
+            (self.beside if large else small).append((section, checksum))
+        self._compare(small)
 
-    def _hold(self, section: Section) -> None:
-        if checksum_of(self.data[section.offset : section.offset + section.length]) != section.checksum:
-            raise CorruptFileError(
-                f"{self.name}: section {section.name}: its checksum does not match; the file was changed or damaged"
-            )
-
-    def _hold_beside(self, sections: Sequence[Section]) -> None:
-        try:
-            for section in sections:
-                self._hold(section)
-        except BaseException as error:  # whatever it is: what could not be checked must not pass
-            self.error = error
-        finally:
-            self.beside.release()
+    def _compare(self, checksums: Sequence[tuple[Section, Checksum]]) -> None:
+        for section, checksum in checksums:
+            if checksum.value != section.checksum:
+                raise CorruptFileError(
+                    f"{self.name}: section {section.name}: its checksum does not match; the file was changed or damaged"
+                )
 
     def wait(self) -> None:
         """Until all are known.
@@ -167,7 +150,4 @@ class Checksums:
         Raises:
             CorruptFileError: one is wrong.
         """
-        with self.beside:
-            pass
-        if self.error:
-            raise self.error
+        self._compare(self.beside)

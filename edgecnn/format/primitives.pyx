@@ -124,6 +124,23 @@ cdef class Input:
         """A number, then so many of a list's items, by their indices: a tuple."""
         return tuple([self.item(items, what) for _ in range(self.count(how_many))])
 
+    def references(self, list odd, list even, node):
+        """The inputs of a node: a number, then so many references to items of two lists, 0 to none (""), 1, 3, 5 ... to
+        the first, second, third of the one, 2, 4, 6 ... of the other. A tuple."""
+        cdef uint64_t below = 2 * <uint64_t>max(len(odd), len(even)) + 1, index, place
+        cdef list found = []
+        cdef list known
+        for _ in range(self.count("inputs")):
+            index = self.less(below, "an input")
+            if index == 0:
+                found.append("")
+                continue
+            known, place = odd if index & 1 else even, (index - 1) >> 1
+            if place >= <uint64_t>len(known):
+                raise self.fail(f"node {node!r} reads number {place} of {len(known)}")
+            found.append(known[place])
+        return tuple(found)
+
     def signed(self):
         """A zigzag integer."""
         cdef uint64_t value = self.number("a number")

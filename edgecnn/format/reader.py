@@ -9,7 +9,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,8 +80,7 @@ ROOM = 64
 """Bytes of the widest vector."""
 
 
-@dataclass(frozen=True)
-class _Record:
+class _Record(NamedTuple):
     """One entry of the directory of constants."""
 
     name: str
@@ -338,14 +337,9 @@ def _node(
     constants: list[str],
     read: dict[str, list[tuple[bytes, dict[str, Any]]]],
 ) -> Node:
-    operator, name = _string(source, strings), _string(source, strings)
-    inputs = []
-    for _ in range(source.count("inputs")):
-        index = source.varint(2 * max(len(tensors), len(constants)) + 1, "an input")
-        known = tensors if index % 2 else constants
-        if index and (index - 1) // 2 >= len(known):
-            raise source.fail(f"node {name!r} reads number {(index - 1) // 2} of {len(known)}")
-        inputs.append(known[(index - 1) // 2] if index else "")
+    operator = source.item(strings, "the index of a string")
+    name = source.item(strings, "the index of a string")
+    inputs = source.references(tensors, constants, name)
     outputs = source.items(tensors, "outputs", "the index of a tensor")
     before = read[operator]
     attributes = source.again(before)
@@ -355,7 +349,7 @@ def _node(
         if len(before) < MOST_REMEMBERED:
             before.append((source.since(begin), attributes))
     layers = source.items(strings, "layers", "the index of a string")
-    return Node(operator, name, tuple(inputs), outputs, attributes, layers)
+    return Node(operator, name, inputs, outputs, attributes, layers)
 
 
 def _attributes(source: Input, strings: list[str], node: str) -> dict[str, Any]:

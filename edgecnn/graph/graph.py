@@ -245,17 +245,21 @@ class Graph:
     def _node_complaints(self) -> Iterator[str]:
         known = {port.tensor for port in self.inputs}
         names: set[str] = set()
-        # Of a file, nodes with equal attributes share them.
-        right: set[tuple[str, int]] = set()
+        shapes: dict[str, Shape | None] = {"": None}
+        shapes |= {name: constant.shape for name, constant in self.constants.items()}
+        shapes |= {name: tensor.shape for name, tensor in self.tensors.items()}
+        # Networks repeat themselves, and nodes of a file share equal attributes: what was right once is not looked at again.
+        # Constants are told from tensors by their shapes, which do not begin with None.
+        right: dict[tuple[Any, ...], list[Shape]] = {}
         for node in self.nodes:
             where = f"node {node.name!r} ({node.operator})"
             if node.name in names or not node.name:
                 yield f"{where}: its name is empty or taken"
             names.add(node.name)
-            if node.operator not in OPERATORS:
+            row = OPERATORS.get(node.operator)
+            if row is None:
                 yield f"{where}: no such operator"
                 return
-            row = OPERATORS[node.operator]
             for name in node.inputs:
                 if name and name not in self.constants and name not in known:
                     yield f"{where} reads {name!r}, which is not produced before it"
@@ -267,21 +271,22 @@ class Graph:
                 if name in known:
                     yield f"{where} produces {name!r}, which is produced already"
                 known.add(name)
-            complaint = row.inputs_complaint(node.inputs, self.constants)
-            if not complaint and (node.operator, id(node.attributes)) not in right:
-                complaint = row.attributes_complaint(node.attributes)
-                right.add((node.operator, id(node.attributes)))
-            if complaint:
-                yield f"{where}: {complaint}"
-                return
-            try:
-                inferred = row.shapes(node.attributes, [self.shape(name) if name else None for name in node.inputs])
-            except GraphError as error:
-                yield f"{where}: {error}"
-                return
+            sizes = tuple([shapes[name] for name in node.inputs])
+            kind = (node.operator, id(node.attributes), sizes)
+            inferred = right.get(kind)
+            if inferred is None:
+                complaint = row.complaint(node.attributes, node.inputs, self.constants)
+                if complaint:
+                    yield f"{where}: {complaint}"
+                    return
+                try:
+                    inferred = right[kind] = list(row.shapes(node.attributes, sizes))
+                except GraphError as error:
+                    yield f"{where}: {error}"
+                    return
             given = [self.tensors[name].shape for name in node.outputs]
-            if list(inferred) != given:
-                yield f"{where}: its output has shape {given}; by the shape rule it is {list(inferred)}"
+            if inferred != given:
+                yield f"{where}: its output has shape {given}; by the shape rule it is {inferred}"
         for name in self.tensors:
             if name not in known:
                 yield f"tensor {name!r} is produced by no node and is no input"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgecnn.graph import OPERATORS, Graph, Node
 from edgecnn.graph.operators import effective_kernel, ints, number, resolve_pads
@@ -27,8 +27,6 @@ LEAST_ROWS = 14
 
 Shapes = Mapping[str, tuple[int, ...]]
 Span = tuple[int, int, int]
-Spans = Mapping[str, Span | None]
-"""By the names of nodes."""
 
 
 def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
@@ -37,23 +35,43 @@ def find_chains(graph: Graph, shapes: Shapes) -> list[tuple[Node, ...]]:
     What passes from link to link is read by the next one alone. Of all ways to cut a longer row of such nodes, the one
     whose cuts let the fewest bytes of large tensors through memory.
     """
-    if all(_bytes(shape) <= LARGE_BYTES for shape in shapes.values()):
-        return []
     found: list[tuple[Node, ...]] = []
     taken: set[str] = set()
-    spans = {node.name: span_of(graph, node, shapes) for node in graph.nodes}
+    spans = Spans(graph, shapes)
     for node in graph.nodes:
-        if node.name in taken or spans[node.name] is None:
+        # Without a large tensor inside it a row has nothing to gain.
+        if node.name in taken or all(_bytes(shapes[name]) <= LARGE_BYTES for name in node.outputs):
             continue
-        row = [node]
-        while (following := _next(graph, row[-1], spans)) is not None and following.name not in taken:
-            row.append(following)
+        row = _row(graph, node, spans)
         taken.update(link.name for link in row)
         if all(_bytes(shapes[link.output]) <= LARGE_BYTES for link in row[:-1]):
-            continue  # nothing to gain
+            continue
         links = [_link(graph, link, shapes, spans) for link in row]
         found += [chain for chain in _cut(links) if len(chain) > 1]
     return found
+
+
+class Spans:
+    """`span_of` each node that somebody asks for."""
+
+    def __init__(self, graph: Graph, shapes: Shapes) -> None:
+        self.graph, self.shapes = graph, shapes
+        self.known: dict[str, Span | None] = {}
+
+    def __getitem__(self, node: Node) -> Span | None:
+        if node.name not in self.known:
+            self.known[node.name] = span_of(self.graph, node, self.shapes)
+        return self.known[node.name]
+
+
+def _row(graph: Graph, node: Node, spans: Spans) -> list[Node]:
+    """The longest row of nodes around one, each of which alone reads the one before; only the node, where it can be no link."""
+    row = [node]
+    while (before := graph.producers.get(row[0].inputs[0])) is not None and _next(graph, before, spans) is row[0]:
+        row.insert(0, before)
+    while (following := _next(graph, row[-1], spans)) is not None:
+        row.append(following)
+    return row
 
 
 def span_of(graph: Graph, node: Node, shapes: Shapes) -> Span | None:
@@ -95,21 +113,22 @@ def _transformable(node: Node, weights: tuple[int, ...], pixels: int) -> bool:
 
 def _next(graph: Graph, node: Node, spans: Spans) -> Node | None:
     """The node that alone reads another's output, as its first input, if both can be links."""
+    if len(node.outputs) != 1 or node.output in graph.output_tensors or spans[node] is None:
+        return None
     readers = graph.readers[node.output]
-    if len(readers) != 1 or node.output in graph.output_tensors:
+    if len(readers) != 1:
         return None
     (reader,) = readers
     if reader.inputs.count(node.output) != 1 or reader.inputs[0] != node.output:
         return None
-    return reader if spans[reader.name] is not None else None
+    return reader if spans[reader] is not None else None
 
 
 def _bytes(shape: tuple[int, ...]) -> int:
     return 4 * math.prod(shape)
 
 
-@dataclass(frozen=True)
-class _Link:
+class _Link(NamedTuple):
     """What cutting a row needs of a node; sizes in bytes.
 
     Attributes:
@@ -129,7 +148,7 @@ class _Link:
 
 
 def _link(graph: Graph, node: Node, shapes: Shapes, spans: Spans) -> _Link:
-    span, out = spans[node.name], shapes[node.output]
+    span, out = spans[node], shapes[node.output]
     assert span is not None  # it could not stand in a row
     weights = 4 * math.prod(graph.constants[node.inputs[1]].shape) if node.operator.endswith("conv") else 0
     read = 4 * math.prod(out[:2]) * shapes[node.inputs[0]][-1]

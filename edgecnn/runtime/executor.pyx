@@ -15,6 +15,8 @@ cdef extern from "pages.h" nogil:
 
 
 cdef size_t ALIGNMENT = 64
+# Bytes: the first touches of so many small pages, 256, take ten times as long as that of one large page.
+cdef size_t WORTH_A_LARGE_PAGE = 2**20
 
 
 cdef class Step:
@@ -46,7 +48,10 @@ cdef class Workspace:
         self.whole = whole
         # A quarter page between arena and scratch keeps their first lines out of the same cache set.
         cdef size_t total = arena_bytes + scratch_bytes + 1024 + ALIGNMENT
-        cdef size_t alignment = EC_LARGE_PAGE if total >= EC_LARGE_PAGE else ALIGNMENT
+        cdef size_t alignment = ALIGNMENT
+        if total >= WORTH_A_LARGE_PAGE:
+            alignment = EC_LARGE_PAGE
+            total = (total + EC_LARGE_PAGE - 1) // EC_LARGE_PAGE * EC_LARGE_PAGE
         self.block = malloc(total + alignment)
         if self.block == NULL:
             raise MemoryError(f"no memory for a workspace of {total} bytes")

@@ -9,11 +9,13 @@ size. Source of the placement: Pisarchyk & Lee 2020 (arXiv 2001.03288), section 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import NamedTuple
 
 from edgecnn.graph import Graph, Node
+from edgecnn.runtime.arena import place
 
 ALIGNMENT = 16
 """Floats: blocks start at multiples of 64 bytes."""
@@ -37,8 +39,7 @@ IN_PLACE = {**dict.fromkeys(BINARY, (0, 1)), **dict.fromkeys(_POINTWISE, (0,))}
 """Operators whose output may overwrite an input, and which ones (convolutions: the residual)."""
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A tensor of one image in a buffer, as [height, width, channels]; all numbers count floats.
 
     Attributes:
@@ -61,8 +62,7 @@ class View:
         return self.pixel == self.channels and self.row == self.width * self.channels
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """Storage in the arena and when it is in use.
 
     Attributes:
@@ -87,14 +87,19 @@ class Layout:
         copies: (tensor, view) pairs to copy at the end: outputs that could not be computed in place.
         skipped: names of nodes that need no step.
         arena: bytes.
-        placements: what lies in the arena, in the order of first use.
+        find_placements: gives `placements`, which few ask for.
     """
 
     views: Mapping[str, View]
     copies: tuple[tuple[str, View], ...]
     skipped: frozenset[str]
     arena: int
-    placements: tuple[Placement, ...] = ()
+    find_placements: Callable[[], tuple[Placement, ...]]
+
+    @cached_property
+    def placements(self) -> tuple[Placement, ...]:
+        """What lies in the arena, in the order of first use."""
+        return self.find_placements()
 
 
 def as_image(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -150,7 +155,7 @@ class _Layouter:
         views = {name: self._view(name) for name in self.blocks}
         views |= {name: self._output_view(name, ARENA) for name in self.inner}
         copies = tuple((name, self._output_view(name, buffer)) for name, buffer in self.copies)
-        return Layout(views, copies, frozenset(self.skipped), arena * 4, self._placements(placed))
+        return Layout(views, copies, frozenset(self.skipped), arena * 4, partial(self._placements, placed))
 
     def _placements(self, placed: Sequence[_Block]) -> tuple[Placement, ...]:
         members = {id(block): list(block.members) for block in placed}
@@ -300,25 +305,11 @@ class _Layouter:
                 known.add(id(block))
                 blocks.append(block)
         sizes = {id(block): self._block_size(block) for block in blocks}
-        placed: list[_Block] = []
-        alive: dict[int, list[_Block]] = defaultdict(list)
-        """By the number of a node: what is placed and holds a tensor then."""
-        total = 0
-        for block in sorted(blocks, key=lambda b: (-sizes[id(b)], b.first, b.root)):
-            times = range(block.first, block.last + 1)
-            others = {id(other): other.offset for time in times for other in alive[time]}
-            taken = sorted((start, start + sizes[other]) for other, start in others.items())
-            offset = 0
-            for start, end in taken:
-                if offset + sizes[id(block)] <= start:
-                    break
-                offset = max(offset, end)
+        blocks.sort(key=lambda b: (-sizes[id(b)], b.first, b.root))
+        offsets, total = place([(sizes[id(block)], block.first, block.last) for block in blocks])
+        for block, offset in zip(blocks, offsets, strict=True):
             block.offset = offset
-            placed.append(block)
-            for time in times:
-                alive[time].append(block)
-            total = max(total, offset + sizes[id(block)])
-        return total, placed
+        return total, blocks
 
     def _block_size(self, block: _Block) -> int:
         return max(self._size(name) for name in block.members)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgecnn.errors import GraphError, InputError
 from edgecnn.format.mapping import forget
-from edgecnn.graph import OPERATORS, Graph, Node
+from edgecnn.graph import OPERATORS, Constant, Graph, Node
 from edgecnn.runtime.bands import BUFFER_BYTES, find_chains
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
@@ -96,12 +95,12 @@ class Packing:
             self.weights.store.setdefault(key, value)
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """What a kernel family's `prepare` gets: a node with its tensors placed and its constants at hand.
 
     Attributes:
         node: the node.
+        roles: the place of each role among its inputs.
         views: views of its inputs, None for constants and absent ones.
         out: view of its output.
         constants: float32 arrays of its constant inputs, None for tensors and absent ones.
@@ -115,6 +114,7 @@ class Placed:
     """
 
     node: Node
+    roles: Mapping[str, int]
     views: tuple[View | None, ...]
     out: View
     constants: tuple[np.ndarray | None, ...]
@@ -125,17 +125,14 @@ class Placed:
     algorithm: str = ""
     compared: bool = False
 
-    def _index(self, role: str) -> int | None:
-        return OPERATORS[self.node.operator].places.get(role)
-
     def view(self, role: str) -> View | None:
         """View of an input by role; None if it is a constant, absent, or no role of the operator."""
-        index = self._index(role)
+        index = self.roles.get(role)
         return None if index is None else self.views[index]
 
     def constant(self, role: str) -> np.ndarray | None:
         """A constant input by role; None if it is a tensor, absent, or no role of the operator."""
-        index = self._index(role)
+        index = self.roles.get(role)
         return None if index is None else self.constants[index]
 
     def packed(self, purpose: str, pack: Callable[[Shelf], Any]) -> Any:
@@ -143,7 +140,7 @@ class Placed:
         sources = [constant for constant in self.constants if constant is not None]
         return self.packing.get((self.node.name, f"{purpose} {self.instruction_set.name}"), sources, pack)
 
-    @cached_property
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         shapes = [
@@ -155,11 +152,13 @@ class Placed:
     @property
     def serial(self) -> bool:
         """Whether the step is too small to share."""
-        values = [math.prod(self.out_shape)]
+        if math.prod(self.out_shape) >= SERIAL_VALUES:
+            return False
         if self.node.operator != "slice":  # which may leave most of it alone
-            given = zip(self.shapes, self.constants, strict=True)
-            values += [math.prod(shape) for shape, constant in given if shape is not None and constant is None]
-        return max(values) < SERIAL_VALUES and self.macs < SERIAL_MACS
+            for shape, constant in zip(self.shapes, self.constants, strict=True):
+                if shape is not None and constant is None and math.prod(shape) >= SERIAL_VALUES:
+                    return False
+        return self.macs < SERIAL_MACS
 
 
 @dataclass(frozen=True)
@@ -369,16 +368,20 @@ def _place(
     algorithm: str,
     compared: bool,
 ) -> Placed:
-    constants = tuple(_dense(graph, name) if name in graph.constants else None for name in node.inputs)
-    given = tuple(
-        None if not name else shapes[name] if name in shapes else graph.constants[name].shape for name in node.inputs
-    )
+    views, constants, given = [], [], []
+    for name in node.inputs:
+        constant = graph.constants.get(name)
+        values = None if constant is None else _dense(constant)
+        views.append(places.views.get(name))
+        constants.append(values)
+        given.append(shapes.get(name) if values is None else values.shape)
     return Placed(
         node,
-        tuple(places.views.get(name) for name in node.inputs),
+        OPERATORS[node.operator].places,
+        tuple(views),
         places.views[node.output],
-        constants,
-        given,
+        tuple(constants),
+        tuple(given),
         shapes[node.output],
         instruction_set,
         packing,
@@ -396,12 +399,12 @@ def _copy(
     packing: Packing,
 ) -> Placed:
     node = Node("identity", f"copy of {name}", (name,), (name,))
-    return Placed(node, (x,), out, (None,), (shape,), shape, instruction_set, packing)
+    roles = OPERATORS[node.operator].places
+    return Placed(node, roles, (x,), out, (None,), (shape,), shape, instruction_set, packing)
 
 
-def _dense(graph: Graph, name: str) -> np.ndarray:
+def _dense(constant: Constant) -> np.ndarray:
     """A constant's values as float32."""
-    constant = graph.constants[name]
     if constant.quantization is None:
         return constant.array
     scales, zero_points = constant.quantization.scales, constant.quantization.zero_points

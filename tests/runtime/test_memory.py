@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecnn.graph import Graph, Node, Port, Tensor
+from edgecnn.runtime.arena import place
 from edgecnn.runtime.memory import ALIGNMENT, ARENA, Layout, View, as_image, layout
 from examples import examples
 
@@ -130,6 +131,20 @@ def graphs(draw: st.DrawFn) -> Graph:
 def test_no_value_is_overwritten_before_its_last_reader(graph: Graph) -> None:
     shapes = {name: tuple(s for s in t.shape[1:] if s is not None) for name, t in graph.tensors.items()}
     simulate(graph, layout(graph, shapes))
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(-1, 12), st.integers(0, 6)), max_size=30))
+@settings(max_examples=examples(300), deadline=None)
+def test_each_block_lies_at_the_lowest_offset_that_is_free(drawn: list[tuple[int, int, int]]) -> None:
+    blocks = [(size, first, first + length) for size, first, length in drawn]
+    offsets, end = place(blocks)
+    taken: set[tuple[int, int]] = set()  # (unit of memory, time)
+    for (size, first, last), offset in zip(blocks, offsets, strict=True):
+        times = range(first, last + 1)
+        free = (at for at in itertools.count() if not any((at + i, t) in taken for i in range(size) for t in times))
+        assert offset == next(free)
+        taken |= {(offset + i, time) for i in range(size) for time in times}
+    assert end == max((unit + 1 for unit, _ in taken), default=0)
 
 
 def shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:

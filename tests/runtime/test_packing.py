@@ -14,6 +14,7 @@ from edgecnn.runtime.kernels.packing import (
     BLOCK,
     LARGE_PAGE,
     POINTS,
+    Panel,
     Shelf,
     WinogradForm,
     filter_transformation,
@@ -45,7 +46,7 @@ def test_panels_give_back_the_matrix(
     fill_all(shelf.fillings, threads)
     again, biases = np.zeros_like(weights), np.zeros(each * groups, np.float32)
     covered = np.zeros(each * groups, int)
-    for panel in panels:
+    for panel in map(Panel._make, panels.tolist()):
         width = panel.vectors * lanes
         matrix = packed[panel.weights : panel.weights + depth * width].reshape(depth, width)
         columns = slice(panel.column, panel.column + panel.columns)
@@ -73,7 +74,9 @@ def test_panels_differ_by_one_vector_at_most(filters: int, lanes: int) -> None:
 def test_depthwise_weights_come_block_by_block(channels: int, lanes: int) -> None:
     rng = np.random.default_rng(0)
     weights, bias = rng.standard_normal((3, 2, channels), np.float32), rng.standard_normal(channels, np.float32)
-    packed = pack_depthwise(weights, bias, lanes, Shelf())
+    shelf = Shelf()
+    packed = pack_depthwise(weights, bias, lanes, shelf)
+    fill_all(shelf.fillings, 1)
     flat = packed.transpose(1, 0, 2).reshape(7, -1)
     np.testing.assert_array_equal(flat[0, :channels], bias)
     np.testing.assert_array_equal(flat[1:, :channels], weights.reshape(6, channels))
@@ -133,7 +136,7 @@ def test_winograd_panels_hold_every_transformed_filter(
     high, wide = filter_transformation(6, 3), filter_transformation(4, 3)
     expected = np.einsum("ai,bj,ijcn->abcn", high, wide, weights).reshape(24, depth, -1)
     covered = np.zeros(each * groups, int)
-    for index, panel in enumerate(panels):
+    for index, panel in enumerate(map(Panel._make, panels.tolist())):
         size = panel.vectors * isa.lanes
         block = packed[panel.weights : panel.weights + 24 * depth * size].reshape(24, depth, size)
         columns = slice(panel.column, panel.column + panel.columns)

@@ -7,10 +7,9 @@ from memory or the last cache) and what it does beside the tiles (Winograd's tra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from edgecnn.runtime.kernels.winograd import forms, prepare_winograd
 from edgecnn.runtime.kernels.zeros import PART, block_counts
 
 if TYPE_CHECKING:
+    from edgecnn.runtime.cpu import InstructionSet
     from edgecnn.runtime.executor import Step
     from edgecnn.runtime.kernels.packing import WinogradForm
     from edgecnn.runtime.planner import Placed
@@ -87,8 +87,7 @@ LEAST_BLOCKED, LEAST_MASKED = 2**17, 2**22
 27 us dense, 40 us masked; 1024 x 1000 from the last cache of Zen 5 46 dense, 59 to 102 masked)."""
 
 
-@dataclass(frozen=True)
-class Algorithm:
+class Algorithm(NamedTuple):
     """One way to compute a convolution or a dense layer.
 
     Attributes:
@@ -108,11 +107,84 @@ def algorithms(placed: Placed) -> tuple[Algorithm, ...]:
     """Every way to compute a `conv` or `dense` node, the cheapest first."""
     weights = placed.constant("weights")
     assert weights is not None  # the operator table allows no other
-    if math.prod(placed.out_shape[:-1]) == math.prod(weights.shape[:-2]) == _groups(placed) == 1:
-        found = vector_algorithms(weights.reshape(weights.shape[-2:]), placed)
-    else:
-        found = product_algorithms(weights, placed)
+    problem = problem_of(placed, weights)
+    if problem.pixels == problem.taps == problem.groups == 1:
+        return _by_cost(vector_algorithms(weights.reshape(weights.shape[-2:]), placed))
+    dense = product_algorithms(problem)
+    sparse = sparse_algorithms(weights, placed)
+    return _by_cost([*dense, *sparse]) if sparse else dense
+
+
+def _by_cost(found: Sequence[Algorithm]) -> tuple[Algorithm, ...]:
     return tuple(sorted(found, key=lambda algorithm: algorithm.cost))
+
+
+class Problem(NamedTuple):
+    """What the cost of a product over several pixels or taps depends on.
+
+    Attributes:
+        kernel: (rows, columns), or what sizes there are: the taps.
+        depth: channels of a group.
+        filters: of all groups together.
+        groups: how many.
+        out_size: of the output's spatial axes.
+        convolution: whether it is one, not a `dense` node.
+        unit_strides, undilated: whether all are 1.
+        residual: whether one is added.
+        compared: see `Placed.compared`.
+        instruction_set: whose kernels compute it.
+    """
+
+    kernel: tuple[int, ...]
+    depth: int
+    filters: int
+    groups: int
+    out_size: tuple[int, ...]
+    convolution: bool
+    unit_strides: bool
+    undilated: bool
+    residual: bool
+    compared: bool
+    instruction_set: InstructionSet
+
+    @property
+    def taps(self) -> int:
+        """Of the window."""
+        return math.prod(self.kernel)
+
+    @property
+    def pixels(self) -> int:
+        """Of the output."""
+        return math.prod(self.out_size)
+
+    @property
+    def lanes(self) -> int:
+        """Floats of a vector."""
+        return int(self.instruction_set.lanes)
+
+    @property
+    def wide(self) -> int:
+        """Filters with those that fill the last vector of each group."""
+        return _wide(self.filters, self.groups, self.lanes)
+
+
+def problem_of(placed: Placed, weights: np.ndarray) -> Problem:
+    """The problem that a `conv` or `dense` node is. weights: as the node has them."""
+    *kernel, depth, filters = weights.shape
+    attributes, convolution = placed.node.attributes, placed.node.operator == "conv"
+    return Problem(
+        tuple(kernel),
+        depth,
+        filters,
+        number(attributes, "groups") if convolution else 1,
+        placed.out_shape[:-1],
+        convolution,
+        not convolution or max(ints(attributes, "strides")) == 1,
+        not convolution or max(ints(attributes, "dilations")) == 1,
+        placed.view("residual") is not None,
+        placed.compared,
+        placed.instruction_set,
+    )
 
 
 def vector_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
@@ -133,22 +205,23 @@ def vector_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
     return found
 
 
-def product_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
-    """Of a product over several pixels or taps. weights: as the node has them."""
-    found = [Algorithm("direct", direct_cost(weights, placed), prepare_direct_conv, rows=True)]
-    if strassen_fits(placed, weights):
+@lru_cache(maxsize=256)
+def product_algorithms(problem: Problem) -> tuple[Algorithm, ...]:
+    """Of a product over several pixels or taps: those that take zeros for any other weight, the cheapest first. Networks repeat
+    themselves, so that what was found is remembered."""
+    found = [Algorithm("direct", direct_cost(problem), prepare_direct_conv, rows=True)]
+    if strassen_fits(problem):
         # Its halves of the filters are computed in different ways: classes of equal weights would not tie.
-        pays = strassen_pays(int(weights.shape[-2]), int(weights.shape[-1]), math.prod(placed.out_shape[:-1]))
-        cost = strassen_cost(weights, placed) if pays and not placed.compared else math.inf
-        found.append(Algorithm("strassen", cost, prepare_strassen))
-    if winograd_fits(placed, weights):
-        taps = ((1, *weights.shape[:-2]))[-2:]
+        pays = strassen_pays(problem.depth, problem.filters, problem.pixels) and not problem.compared
+        found.append(Algorithm("strassen", strassen_cost(problem) if pays else math.inf, prepare_strassen))
+    if winograd_fits(problem):
+        taps = ((1, *problem.kernel))[-2:]
         found += [
-            Algorithm(f"winograd {form}", winograd_cost(form, weights, placed), partial(prepare_winograd, form=form))
-            for form in forms(placed.instruction_set)
-            if form.taps == taps and (form.outputs < LARGE_TILE or weights.shape[-2] >= LARGE_TILE_CHANNELS)
+            Algorithm(f"winograd {form}", winograd_cost(form, problem), partial(prepare_winograd, form=form))
+            for form in forms(problem.instruction_set)
+            if form.taps == taps and (form.outputs < LARGE_TILE or problem.depth >= LARGE_TILE_CHANNELS)
         ]
-    return found + sparse_algorithms(weights, placed)
+    return _by_cost(found)
 
 
 def prepare_conv(placed: Placed) -> Step:
@@ -232,13 +305,10 @@ def single_cost(counts: np.ndarray, filters: int, placed: Placed) -> float:
     return float(CAUTION * (pixels * work + read * entries * lanes) + cached)
 
 
-def winograd_fits(placed: Placed, weights: np.ndarray) -> bool:
-    """Whether a node is a convolution of one or two axes, of stride 1 and undilated."""
-    attributes = placed.node.attributes
-    if placed.node.operator != "conv":
-        return False
-    unit = all(max(ints(attributes, name)) == 1 for name in ("strides", "dilations"))
-    return unit and len(placed.out_shape) in (2, 3) and weights.shape[-2] >= LEAST_CHANNELS
+def winograd_fits(problem: Problem) -> bool:
+    """Whether it is a convolution of one or two axes, of stride 1 and undilated."""
+    fits = problem.convolution and problem.unit_strides and problem.undilated
+    return fits and len(problem.out_size) in (1, 2) and problem.depth >= LEAST_CHANNELS
 
 
 def _wide(filters: int, groups: int, lanes: int) -> int:
@@ -246,32 +316,25 @@ def _wide(filters: int, groups: int, lanes: int) -> int:
     return groups * -(-(filters // groups) // lanes) * lanes
 
 
-def direct_cost(weights: np.ndarray, placed: Placed) -> float:
+def direct_cost(problem: Problem) -> float:
     """Of a matrix product over all taps."""
-    lanes, groups = placed.instruction_set.lanes, _groups(placed)
-    values = math.prod(weights.shape[:-1]) * _wide(weights.shape[-1], groups, lanes)
-    return values * (math.prod(placed.out_shape[:-1]) / TILE_SHARE + lanes)
+    return problem.taps * problem.depth * problem.wide * (problem.pixels / TILE_SHARE + problem.lanes)
 
 
-def winograd_cost(form: WinogradForm, weights: np.ndarray, placed: Placed) -> float:
+def winograd_cost(form: WinogradForm, problem: Problem) -> float:
     """Of Winograd's algorithm: products at every point, twice a transformation, and the larger weights."""
-    lanes, groups = placed.instruction_set.lanes, _groups(placed)
-    depth, filters = (int(size) for size in weights.shape[-2:])
-    height, width = (1, *placed.out_shape[:-1])[-2:]
+    height, width = (1, *problem.out_size)[-2:]
     tiles = -(-height // form.height_outputs) * -(-width // form.width_outputs)
-    products = form.positions * depth * _wide(filters, groups, lanes)
-    values = tiles * form.positions * (depth * groups + filters)
+    products = form.positions * problem.depth * problem.wide
+    values = tiles * form.positions * (problem.depth * problem.groups + problem.filters)
     each = TRANSFORMATION[form.height_points] + TRANSFORMATION[form.width_points]
-    return products * (max(tiles, 4) / TILE_SHARE + lanes) + values * each
+    return products * (max(tiles, 4) / TILE_SHARE + problem.lanes) + values * each
 
 
-def strassen_fits(placed: Placed, weights: np.ndarray) -> bool:
-    """Whether a node is a convolution of single pixels whose channels and filters can be halved."""
-    if placed.node.operator != "conv":
-        return False
-    taps = math.prod(weights.shape[:-2])
-    unit = taps == max(ints(placed.node.attributes, "strides")) == _groups(placed) == 1
-    return unit and placed.view("residual") is None and weights.shape[-1] % 2 == weights.shape[-2] % 2 == 0
+def strassen_fits(problem: Problem) -> bool:
+    """Whether it is a convolution of single pixels whose channels and filters can be halved."""
+    unit = problem.convolution and problem.unit_strides and problem.taps == problem.groups == 1
+    return unit and not problem.residual and problem.depth % 2 == problem.filters % 2 == 0
 
 
 def strassen_pays(channels: int, filters: int, pixels: int) -> bool:
@@ -279,14 +342,13 @@ def strassen_pays(channels: int, filters: int, pixels: int) -> bool:
     return min(channels, filters) >= STRASSEN_CHANNELS and pixels >= STRASSEN_PIXELS
 
 
-def strassen_cost(weights: np.ndarray, placed: Placed) -> float:
+def strassen_cost(problem: Problem) -> float:
     """Of Strassen's algorithm: seven eighths of the products, more weights, and sums of halves."""
-    lanes = placed.instruction_set.lanes
-    depth, filters = (int(size) for size in weights.shape[-2:])
-    pixels = math.prod(placed.out_shape[:-1])
+    depth, filters, lanes = problem.depth, problem.filters, problem.lanes
     values = depth * 2 * _wide(filters // 2, 1, lanes)
     # Against the direct sums, which are twice as long.
     ends = (1 + 2 * TILE_ENDS / depth) / (1 + TILE_ENDS / depth)
+    pixels = problem.pixels
     return values * (7 / 8 * ends * pixels / TILE_SHARE + 7 / 4 * lanes) + pixels * (2 * depth + filters) * SUM
 
 

@@ -14,7 +14,7 @@ these lie s pixels apart.
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -288,8 +288,7 @@ cdef void run_phases(const ec_step *step, const ec_context *context, int thread,
         a.phases[i].run(a.phases[i], context, thread, threads)
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """A convolution as `prepare_product` takes it; tuples have an entry for depth, height and width.
 
     Attributes:
@@ -394,7 +393,7 @@ cdef ConvolutionStep prepare_product(placed, product):
     step.panel = as_panels(packed, panels)
     a.panel, a.panels = step.panel, len(panels)
 
-    widest = max(panel.vectors for panel in panels)
+    widest = int(panels[:, 0].max())
     width = widest * instruction_set.lanes
     pixels = math.prod(product.out_size)
     # Slices of about equal length: none is left over.
@@ -456,8 +455,7 @@ def prepare_multiplied_depthwise(placed):
     return prepare_product(placed, product_of(placed, placed.view("x").channels))
 
 
-@dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """The outputs of a transposed convolution that one set of taps meets, along one axis.
 
     Attributes:
@@ -513,7 +511,7 @@ def prepare_conv_transpose(placed):
         kept = weights[np.ix_(*(np.array(phase.taps, np.intp) for phase in chosen))]
         if kept.size == 0:  # no tap meets these outputs: the bias alone, as a tap that lies before the image
             kept = np.zeros((1, 1, 1, each, channels), np.float32)
-            chosen = [replace(phase, taps=(0,), step=1, pad=phase.count) for phase in chosen]
+            chosen = [phase._replace(taps=(0,), step=1, pad=phase.count) for phase in chosen]
         # (taps, filters, groups, depth) to (taps, depth, groups, filters): filters of a group are neighbours.
         matrix = kept.reshape(-1, each, groups, channels // groups).transpose(0, 3, 2, 1)
         front, top, left = (phase.first for phase in chosen)
@@ -529,8 +527,7 @@ def prepare_conv_transpose(placed):
                     size,
                     tuple(phase.count for phase in chosen),
                     groups,
-                    replace(
-                        out,
+                    out._replace(
                         offset=out.offset + front * plane + top * out.row + left * out.pixel,
                         row=strides[1] * out.row,
                         pixel=strides[2] * out.pixel,

@@ -1,7 +1,6 @@
 """What moves values and computes nothing: copies, concatenation, transposition, slices, padding."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -144,7 +143,7 @@ def prepare_copy(placed):
     x, out = placed.views[0], placed.out
     if placed.node.operator == "reshape":
         # Both are contiguous: the output in the input's shape.
-        out = replace(out, height=x.height, width=x.width, channels=x.channels, row=x.row, pixel=x.pixel)
+        out = out._replace(height=x.height, width=x.width, channels=x.channels, row=x.row, pixel=x.pixel)
     return copy_step([(x, out)], placed)
 
 
@@ -155,9 +154,9 @@ def prepare_concatenate(placed):
     pairs, start = [], 0
     for view, shape in zip(placed.views, placed.shapes):
         if axis == rank - 1:
-            pairs.append((view, replace(out, offset=out.offset + start, channels=view.channels)))
+            pairs.append((view, out._replace(offset=out.offset + start, channels=view.channels)))
         elif axis == rank - 2:
-            pairs.append((view, replace(out, offset=out.offset + start * out.pixel, width=view.width)))
+            pairs.append((view, out._replace(offset=out.offset + start * out.pixel, width=view.width)))
         else:
             # Leading sizes are rows: an outer index, then this axis and those between it and the width.
             inner = math.prod(placed.out_shape[axis + 1 : -2])
@@ -165,8 +164,8 @@ def prepare_concatenate(placed):
             for outer in range(math.prod(placed.out_shape[:axis])):
                 offset = out.offset + (outer * out_rows + start * inner) * out.row
                 pairs.append(
-                    (replace(view, offset=view.offset + outer * rows * view.row, height=rows),
-                     replace(out, offset=offset, height=rows))
+                    (view._replace(offset=view.offset + outer * rows * view.row, height=rows),
+                     out._replace(offset=offset, height=rows))
                 )
         start += shape[axis]
     pairs = [(x, to) for x, to in pairs if x != to]

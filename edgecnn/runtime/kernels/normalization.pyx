@@ -1,6 +1,5 @@
 """Normalisation: by stored statistics (a batch normalisation that no convolution took in) and by those of the input."""
 
-from dataclasses import replace
 
 import numpy as np
 
@@ -278,7 +277,7 @@ def prepare_batch_normalization(placed):
     if x.contiguous and out.contiguous:
         values, wide = x.height * x.width * x.channels, many * x.channels
         runs = {"height": 1, "width": -(-values // wide), "channels": wide, "row": values, "pixel": wide}
-        x, out = replace(x, **runs), replace(out, **runs)
+        x, out = x._replace(**runs), out._replace(**runs)
         rest = values - (x.width - 1) * wide
     scale, shift = placed.packed(
         f"scale and shift of {many}", lambda _: [np.tile(array, many) for array in fold(*statistics, epsilon)]

@@ -6,6 +6,7 @@ import contextlib
 import math
 import mmap
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -104,7 +105,7 @@ def split_filters(filters: int, lanes: int, rows: Sequence[int]) -> list[int]:
 
 def pack_panels(
     weights: np.ndarray, bias: np.ndarray | None, groups: int, lanes: int, rows: Sequence[int], shelf: Shelf
-) -> tuple[np.ndarray, tuple[Panel, ...]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Pack a matrix for `groups` products side by side.
 
     Args:
@@ -115,26 +116,32 @@ def pack_panels(
         shelf: where the array lies, without its values at first.
 
     Returns:
-        All panels in one aligned array, and where each lies: group by group, equally many for each.
+        All panels in one aligned array, and where each lies: group by group, equally many for each. int64 (panels, 5), the
+        columns as `Panel` has them.
     """
     depth, filters = weights.shape
-    each = filters // groups
-    widths = split_filters(each, lanes, rows)
-    packed = shelf.aligned(groups * sum(widths) * lanes * (depth + 1))
+    panels, size = _lay_panels(depth, filters // groups, groups, lanes, tuple(rows))
+    packed = shelf.aligned(size)
+    bias = None if bias is None else _contiguous(bias)
+    shelf.fillings.append(PanelFilling(_contiguous(weights), bias, packed, panels, lanes))
+    return packed, panels
+
+
+@lru_cache(maxsize=256)
+def _lay_panels(depth: int, filters: int, groups: int, lanes: int, rows: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """Where panels lie, and the floats of all; filters: of a group. Networks repeat themselves, and so it is remembered."""
+    widths = split_filters(filters, lanes, rows)
     panels: list[Panel] = []
     offset = 0
     for group in range(groups):
         column = 0
         for vectors in widths:
             width = vectors * lanes
-            columns = min(width, each - column)
-            first = group * each + column
-            panels.append(Panel(vectors, first, columns, offset + width, offset))
+            columns = min(width, filters - column)
+            panels.append(Panel(vectors, group * filters + column, columns, offset + width, offset))
             offset += width * (depth + 1)
             column += columns
-    bias = None if bias is None else _contiguous(bias)
-    shelf.fillings.append(PanelFilling(_contiguous(weights), bias, packed, panels, lanes))
-    return packed, tuple(panels)
+    return np.array(panels, np.int64), offset
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
@@ -246,24 +253,12 @@ def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int, she
         bias: float32 (C,) or None.
 
     Returns:
-        (ceil(C / lanes), 1 + rows * columns, lanes), aligned, zero where there is no channel.
+        (ceil(C / lanes), 1 + rows * columns, lanes), aligned, zero where there is no channel; without its values at first.
     """
-    channels = weights.shape[2]
-    blocks = -(-channels // lanes)
-    taps = weights.shape[0] * weights.shape[1]
-    packed = shelf.aligned(blocks * (1 + taps) * lanes).reshape(blocks, 1 + taps, lanes)
-    _spread(weights.reshape(taps, channels), packed[:, 1:])
-    if bias is not None:
-        _spread(bias[None], packed[:, :1])
-    return packed
-
-
-def _spread(rows: np.ndarray, blocks: np.ndarray) -> None:
-    """(R, C) values to (ceil(C / lanes), R, lanes)."""
-    lanes = blocks.shape[2]
-    whole, rest = divmod(rows.shape[1], lanes)
-    blocks[:whole] = rows[:, : whole * lanes].reshape(len(rows), whole, lanes).transpose(1, 0, 2)
-    blocks[whole:, :, :rest] = rows[:, whole * lanes :]
+    rows, columns, channels = weights.shape
+    # As a matrix's panels of one vector.
+    packed, _ = pack_panels(weights.reshape(rows * columns, channels), bias, 1, lanes, (1,), shelf)
+    return packed.reshape(-1, 1 + rows * columns, lanes)
 
 
 POINTS = {1: (), 4: (0.0, 1.0, -1.0), 6: (0.0, 0.625, -0.625, 1.5, -1.5), 8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)}

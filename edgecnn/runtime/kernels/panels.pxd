@@ -1,3 +1,4 @@
+from libc.stdint cimport int64_t
 from libc.stdlib cimport malloc
 
 from edgecnn.format.arrays cimport values_of
@@ -17,16 +18,17 @@ cdef inline size_t divide_up(size_t a, size_t b) noexcept nogil:
 
 
 cdef inline packed_panel *as_panels(packed, panels) except NULL:
-    """The C form of `packing.Panel`s, for the caller to free."""
-    cdef packed_panel *result = <packed_panel *>malloc(max(len(panels), 1) * sizeof(packed_panel))
+    """The C form of an array of `packing.Panel`s, for the caller to free."""
+    cdef size_t count = len(panels), i
+    cdef packed_panel *result = <packed_panel *>malloc(max(count, 1) * sizeof(packed_panel))
     cdef const float *values = <const float *>values_of(packed)
-    cdef size_t i
+    cdef const int64_t *panel = <const int64_t *>values_of(panels)
     if result == NULL:
         raise MemoryError("no memory for a convolution's panels")
-    for i, panel in enumerate(panels):
-        result[i].weights = values + <size_t>panel.weights
-        result[i].start = values + <size_t>panel.start
-        result[i].vectors, result[i].column, result[i].columns = panel.vectors, panel.column, panel.columns
+    for i in range(count):
+        result[i].vectors, result[i].column, result[i].columns = <size_t>panel[0], <size_t>panel[1], <size_t>panel[2]
+        result[i].weights, result[i].start = values + panel[3], values + panel[4]
+        panel += 5
     return result
 
 

@@ -259,8 +259,9 @@ def pack_halves(weights, bias, InstructionSet instruction_set, shelf):
         panels.append(Panel(vectors, column, columns, offset, 0))
         offset += PRODUCTS * depth * width
         column += columns
+    panels = np.array(panels, np.int64)
     shelf.fillings.append(HalvesFilling(np.ascontiguousarray(weights, np.float32), packed, panels, lanes))
-    return packed, tuple(panels), biases
+    return packed, panels, biases
 
 
 def prepare_strassen(placed):

@@ -298,9 +298,9 @@ def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction
             panels.append(Panel(vectors, first, columns, offset, 0))
             offset += form.positions * depth * vectors * lanes
             column += columns
-    source = np.ascontiguousarray(weights, np.float32)
+    source, panels = np.ascontiguousarray(weights, np.float32), np.array(panels, np.int64)
     shelf.fillings.append(FilterFilling(source, packed, panels, form, instruction_set))
-    return packed, tuple(panels), biases
+    return packed, panels, biases
 
 
 def prepare_winograd(placed, form):

@@ -1,0 +1,62 @@
+"""Mapped files: what was read of one and is not needed for now need not stay in memory."""
+
+import mmap
+
+import numpy as np
+
+from libc.stdint cimport uintptr_t
+
+from edgecnn.format.arrays cimport values_of
+
+# Bytes between two arrays that are let go with them: asking the system twice takes longer than reading them again.
+cdef uintptr_t NEAR = 2**15
+cdef uintptr_t PAGE = mmap.PAGESIZE
+cdef bint CAN_FORGET = hasattr(mmap, "MADV_DONTNEED")
+
+
+def address_of(array):
+    """Where a contiguous array's first value lies."""
+    return <uintptr_t>values_of(array)
+
+
+def forget(arrays):
+    """Let go of the pages behind arrays that lie in a mapped file; any other array is left alone. The next use reads
+    them again, from the system's own cache of the file as a rule."""
+    cdef uintptr_t start, first, last, size
+    if not CAN_FORGET:
+        return
+    spans = {}
+    for array in arrays:
+        size = array.nbytes
+        # Of less than a page none is an array's own.
+        mapped = mapping_of(array) if size >= PAGE and array.flags.c_contiguous else None
+        if mapped is not None:
+            first = <uintptr_t>values_of(array)
+            spans.setdefault(mapped, []).append((first, first + size))
+    for mapped, found in spans.items():
+        start = <uintptr_t>values_of(mapped)
+        for first, last in _joined(sorted(found)):
+            first = (first - start + PAGE - 1) // PAGE * PAGE
+            last = (last - start) // PAGE * PAGE
+            if first < last:
+                mapped.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def mapping_of(array):
+    """The mapped file that an array lies in, or None."""
+    base = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else base
+    return mapped if isinstance(mapped, mmap.mmap) else None
+
+
+def _joined(spans):
+    """Spans in order, those that lie near each other made one."""
+    joined = []
+    for first, last in spans:
+        if joined and first <= joined[-1][1] + NEAR:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
