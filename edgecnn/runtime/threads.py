@@ -37,10 +37,11 @@ def _quota() -> int | None:
 
 
 def _read(path: str) -> str:
-    """A file's text, nothing where there is no such file. No pathlib: importing it takes as long as loading a small network."""
+    """A file's text, nothing where there is no such file. Neither pathlib nor the codec of another encoding: importing these takes
+    as long as loading a small network."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read().strip()
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
 

@@ -37,6 +37,7 @@ refused = False
 _idle = []
 _started = []
 _cores = None
+_shared = False
 
 
 def started():
@@ -56,10 +57,8 @@ if hasattr(os, "register_at_fork"):
 
 cdef Worker start():
     """A new worker, or None where the system starts no more threads."""
-    global refused, _cores
+    global refused
     cdef Worker result = Worker.__new__(Worker)
-    if _cores is None:
-        _cores = available()
     if len(_started) >= most:
         refused = True
         return None
@@ -108,12 +107,18 @@ cdef list hire(int count):
 
 cdef int share_out(list hired, ec_job job, void *work) except -1:
     """Do all shares of `work`, the first one on this thread, without the GIL; returns when all are done."""
-    cdef int i, count = len(hired), crowded
+    global _shared, _cores
+    cdef int i, count = len(hired), crowded = True
     if count == 0:
         with nogil:
             job(work, 0, 1)
         return 0
-    crowded = len(_started) >= _cores
+    # How many cores there are takes as long to find out as a small network's first answer: not before the second one.
+    if _shared:
+        if _cores is None:
+            _cores = available()
+        crowded = len(_started) >= _cores
+    _shared = True
     cdef ec_worker **team = <ec_worker **>malloc((count + 1) * sizeof(ec_worker *))
     if team == NULL:
         raise MemoryError("no memory for a team of threads")
