@@ -107,8 +107,7 @@ def _transformable(node: Node, weights: tuple[int, ...], pixels: int) -> bool:
         return False
     if max(weights[:2]) > 1:
         return weights[2] >= LEAST_CHANNELS
-    residual = len(node.inputs) > 3 and node.inputs[3]
-    return not residual and strassen_pays(weights[2], weights[3], pixels)
+    return strassen_pays(weights[2], weights[3], pixels, bool(node.input("residual")))
 
 
 def _next(graph: Graph, node: Node, spans: Spans) -> Node | None:

@@ -112,11 +112,42 @@ def test_winograd_agrees_with_a_convolution(form: WinogradForm, data: st.DataObj
 def test_strassen_agrees_with_a_convolution(data: st.DataObject) -> None:
     case = data.draw(cases("conv", (1, 1)))
     weights = case.graph.shape(case.node.inputs[1])
-    residual = len(case.node.inputs) > 3 and case.node.inputs[3]
-    possible = weights[-1] % 2 == weights[-2] % 2 == 0 and case.node.attributes["groups"] == 1 and not residual
+    possible = weights[-1] % 2 == weights[-2] % 2 == 0 and case.node.attributes["groups"] == 1
     if np.prod(case.graph.shape(case.node.output)[1:3]) > 1:  # one pixel is a vector's product
         assert ("strassen" in algorithms_of(case)) == possible
     check(case)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "filters"), [((19, 19), 256, 264), ((3, 5), 34, 38), ((16, 16), 256, 256)]
+)
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_strassen_reads_a_residual_that_it_writes_over(
+    isa: str, activation: str, size: tuple[int, int], channels: int, filters: int
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((1, 1, channels, filters), np.float32)
+    bias = rng.standard_normal(filters, np.float32)
+    builder = GraphBuilder()
+    x, more = builder.input("x", *size, channels), builder.input("more", *size, filters)
+    residual = builder.add("activation", more, activation="relu", name="residual")
+    y = builder.add("conv", x, weights, bias, residual, activation=activation, name="y")
+    graph = builder.graph(builder.add("activation", y, activation="relu", name="z"))
+    images = {"x": rng.standard_normal((2, *size, channels), np.float32)}
+    images["more"] = rng.standard_normal((2, *size, filters), np.float32)
+    total = images["x"].astype(np.float64) @ weights[0, 0] + bias + np.maximum(images["more"], 0)
+    exact = np.maximum(total, 0) if activation == "relu" else np.maximum(total / (1 + np.exp(-total)), 0)
+    answers = []
+    for threads in (1, 2, 7):
+        model = Model(graph, threads=threads, isa=isa, algorithms={"y": "strassen"})
+        (plan,) = model._plans.values()
+        views = plan.layout.views
+        assert views["residual"] == views["y"]
+        assert any(step.name == "y" and step.kernel.startswith("strassen") for step in plan.steps)
+        answers += model(images)
+    np.testing.assert_allclose(answers[0], exact, rtol=0, atol=2e-4)
+    assert all((answer == answers[0]).all() for answer in answers)
 
 
 def zeroed(case: Case, block: int, share: float, seed: int) -> Case:

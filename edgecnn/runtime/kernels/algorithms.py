@@ -38,9 +38,11 @@ TILE_ENDS = 5.0
 SUM = 6.0
 """The cost of adding two values from the second-level cache, or the third, and storing the sum. Measured on Zen 5 with AVX-512:
 Strassen's algorithm loses 5 % at 56 x 56 x 128 to 128 filters, and gains 4 % at 28 x 28 x 256 to 256 and 7 % at 19 x 19 x 728 to 728."""
-STRASSEN_CHANNELS, STRASSEN_PIXELS = 256, 128
+STRASSEN_CHANNELS, STRASSEN_PIXELS, STRASSEN_RESIDUAL_PIXELS = 256, 128, 256
 """From these on Strassen's algorithm is considered at all. The bound is a fixed one because convolutions below it may be computed
-in bands, which depend on the size of the cache: the bits of an answer may not."""
+in bands, which depend on the size of the cache: the bits of an answer may not. With a residual it asks for more pixels: of 14 x 14 x
+256 to 1024 filters it gains 4 % by itself, but its larger weights push others out of the caches, and ResNet50 loses 2 %; of 19 x 19 x 728
+to 728 it gains 7 %, and Xception 1.5 %."""
 LEAST_CHANNELS = 8
 """A transformed tile's sums over fewer channels are too short for the tiles."""
 
@@ -212,7 +214,8 @@ def product_algorithms(problem: Problem) -> tuple[Algorithm, ...]:
     found = [Algorithm("direct", direct_cost(problem), prepare_direct_conv, rows=True)]
     if strassen_fits(problem):
         # Its halves of the filters are computed in different ways: classes of equal weights would not tie.
-        pays = strassen_pays(problem.depth, problem.filters, problem.pixels) and not problem.compared
+        pays = strassen_pays(problem.depth, problem.filters, problem.pixels, problem.residual)
+        pays = pays and not problem.compared
         found.append(Algorithm("strassen", strassen_cost(problem) if pays else math.inf, prepare_strassen))
     if winograd_fits(problem):
         taps = ((1, *problem.kernel))[-2:]
@@ -334,12 +337,13 @@ def winograd_cost(form: WinogradForm, problem: Problem) -> float:
 def strassen_fits(problem: Problem) -> bool:
     """Whether it is a convolution of single pixels whose channels and filters can be halved."""
     unit = problem.convolution and problem.unit_strides and problem.taps == problem.groups == 1
-    return unit and not problem.residual and problem.depth % 2 == problem.filters % 2 == 0
+    return unit and problem.depth % 2 == problem.filters % 2 == 0
 
 
-def strassen_pays(channels: int, filters: int, pixels: int) -> bool:
+def strassen_pays(channels: int, filters: int, pixels: int, residual: bool) -> bool:
     """Whether a convolution of single pixels is large enough for Strassen's algorithm to be considered."""
-    return min(channels, filters) >= STRASSEN_CHANNELS and pixels >= STRASSEN_PIXELS
+    least = STRASSEN_RESIDUAL_PIXELS if residual else STRASSEN_PIXELS
+    return min(channels, filters) >= STRASSEN_CHANNELS and pixels >= least
 
 
 def strassen_cost(problem: Problem) -> float:

@@ -33,7 +33,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
     cdef size_t first, last, channel = 0, count = a.window.channels
-    if a.window.out_height >= <size_t>(8 * threads):
+    if a.window.out_height >= <size_t>(4 * threads):
         ec_share(a.window.out_height, thread, threads, &first, &last)
     else:
         ec_share((count + a.lanes - 1) // a.lanes, thread, threads, &first, &last)

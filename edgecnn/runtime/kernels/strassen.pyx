@@ -9,8 +9,9 @@ weights. In Winograd's form (Strassen 1969; Winograd 1971; as in Higham 2002, se
     C11 = A11 B11 + A12 B21    C12 = U2 + P5 + S4 B22    C21 = U3 + A22 T4    C22 = U3 + P5
 
 The sums of weights are made at load; sums of products are started from one another in the register tiles, so that
-only P5 is added by itself. One level is enough for the sizes of networks. The blocks depend on the number of pixels
-alone: a pixel's bits depend on the half that it falls into.
+only P5 is added by itself, as is the residual where there is one: it may lie where the output will, so that each
+quarter of it is read before that quarter of the output is written. One level is enough for the sizes of networks. The
+blocks depend on the number of pixels alone: a pixel's bits depend on the half that it falls into.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ from libc.stdlib cimport free
 from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
 from edgecnn.runtime.executor cimport Step, as_view
-from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
+from edgecnn.runtime.kernels.activations cimport as_activation
 from edgecnn.runtime.kernels.filling cimport Filling
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_BINARY_subtract, ec_activation, ec_panel, ec_table
@@ -40,6 +41,8 @@ cdef enum:
 ctypedef struct strassen_arguments:
     ec_view x
     ec_view out
+    ec_view residual
+    bint has_residual
     size_t blocks
     size_t most               # pixels of half a block
     size_t depth, filters     # of a half
@@ -70,21 +73,24 @@ cdef void multiply(const strassen_arguments *a, const packed_panel *packed, size
         skip: channels to leave out at the start of each row.
         column: where in `out` the panel's columns begin.
         ends: whether the sum is complete, and clamped.
+        rows: NULL for none: out = start + first.
     """
     cdef ec_panel panel
     cdef size_t width = packed.vectors * a.table.lanes, tallest = a.table.gemm_rows[packed.vectors - 1]
     cdef size_t tiles = divide_up(count, tallest), short = count // tiles, longer = count - short * tiles
-    cdef size_t tile, at, rows_here, k = 0
+    cdef size_t tile, at, rows_here, k = 0, depth = a.depth if rows != NULL else 0
+    cdef bint last = False
     panel.pitch = count
     panel.columns = packed.columns
-    panel.taps = 1
-    while k < a.depth:
+    panel.taps = 1 if rows != NULL else 0
+    while not last:
+        panel.depth = min(a.slice_depth, depth - k)
+        last = k + panel.depth == depth
         panel.start = start if k == 0 else NULL
-        panel.depth = min(a.slice_depth, a.depth - k)
         panel.weights = packed.weights + (product * a.depth + k) * width
         panel.skip = skip + k
-        panel.low = a.activation.low if ends and k + panel.depth == a.depth else -INFINITY
-        panel.high = a.activation.high if ends and k + panel.depth == a.depth else INFINITY
+        panel.low = a.activation.low if ends and last else -INFINITY
+        panel.high = a.activation.high if ends and last else INFINITY
         at = 0
         for tile in range(tiles):
             rows_here = short + (1 if tile < longer else 0)
@@ -103,12 +109,17 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef const strassen_arguments *a = <const strassen_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
+    cdef const float *residual = ec_at(context, &a.residual) if a.has_residual else NULL
     cdef size_t pixels = a.x.height * a.x.width, index, end, block, built = a.blocks, panel, m, half = 0, rest = 0
     cdef size_t first, last, column, second, i
     cdef const packed_panel *packed
     cdef const float *bias
-    # Pointers to rows: both halves of the input and of the output, four sums, three products, these also shifted so
-    # that the tiles find them behind the column of an output.
+    cdef float **u2
+    cdef float **u3
+    cdef float **p5
+    cdef float **c11
+    # Pointers to rows: both halves of the input, of the output and of the residual, four sums, three products, these
+    # also shifted so that the tiles find them behind the column of an output.
     cdef const float **upper = <const float **>context.scratch
     cdef const float **lower = upper + a.most
     cdef const float **s = lower + a.most
@@ -116,7 +127,9 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef float **below = above + a.most
     cdef float **p = below + a.most
     cdef const float **shifted = <const float **>(p + 3 * a.most)
-    cdef float *sums = <float *>(context.scratch + divide_up(12 * a.most * sizeof(void *), 64) * 64)
+    cdef const float **added_above = shifted + a.most
+    cdef const float **added_below = added_above + a.most
+    cdef float *sums = <float *>(context.scratch + pointer_bytes(a))
     cdef float *products = sums + divide_up(4 * a.most * a.depth, 16) * 16
     cdef float *sink = products + 3 * a.most * a.width
     for m in range(a.most):
@@ -139,33 +152,61 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
                 # An odd pixel has none to go with: zeros, and a place where nobody looks.
                 lower[m] = pixel_at(&a.x, x, first + half + m) if m < rest else context.zeros
                 below[m] = pixel_at(&a.out, out, first + half + m) if m < rest else sink
+                if a.has_residual:
+                    added_above[m] = pixel_at(&a.residual, residual, first + m)
+                    added_below[m] = (
+                        pixel_at(&a.residual, residual, first + half + m) if m < rest else context.zeros
+                    )
                 add_halves(a, upper[m], lower[m], sums + m * a.depth, a.most * a.depth)
         packed = a.panel + panel
         bias = a.bias + 2 * panel * a.width
         column = packed.column
         second = a.filters + column
-        # p[0] is A11 B11, then U2, then U2 + P5; p[1] is U3; p[2] is P5.
-        multiply(a, packed, 0, half, upper, 0, p, 0, a.zeros, NULL, False)
-        shift(p, half, column, shifted)
-        multiply(a, packed, 1, half, upper, a.depth, above, column, bias, shifted, True)
-        multiply(a, packed, 2, half, s + a.most, 0, p, 0, NULL, NULL, False)
-        multiply(a, packed, 3, half, s + 2 * a.most, 0, p + a.most, 0, a.zeros, <const float **>p, False)
-        multiply(a, packed, 4, half, s, 0, p + 2 * a.most, 0, a.zeros, NULL, False)
-        for m in range(half):
-            a.table.binary[EC_BINARY_add](p[m], p[2 * a.most + m], p[m], packed.columns)
-        shift(p, half, second, shifted)
-        multiply(a, packed, 5, half, s + 3 * a.most, 0, above, second, bias + a.width, shifted, True)
-        shift(p + a.most, half, column, shifted)
-        multiply(a, packed, 6, half, lower, a.depth, below, column, bias, shifted, True)
-        if a.activation.function != NULL:
-            a.activation.function(above, half, column, packed.columns, a.activation.parameters)
-            a.activation.function(above, half, second, packed.columns, a.activation.parameters)
-            a.activation.function(below, half, column, packed.columns, a.activation.parameters)
-        for m in range(half):
-            a.table.binary[EC_BINARY_add](p[a.most + m], p[2 * a.most + m], p[m], packed.columns)
-            a.table.binary[EC_BINARY_add](p[m], bias + a.width, below[m] + second, packed.columns)
-            apply_activation(&a.activation, a.table, below[m] + second, packed.columns)
+        u2, u3, p5 = p, p + a.most, p + 2 * a.most
+        multiply(a, packed, 0, half, upper, 0, u2, 0, a.zeros, NULL, False)  # A11 B11
+        c11 = u2
+        if a.has_residual:
+            c11 = u3  # not in use yet
+            add_rows(a, u2, added_above, column, c11, half, packed.columns)
+        finish(a, packed, 1, half, upper, a.depth, above, column, bias, c11, shifted)
+        multiply(a, packed, 2, half, s + a.most, 0, u2, 0, NULL, NULL, False)
+        multiply(a, packed, 3, half, s + 2 * a.most, 0, u3, 0, a.zeros, <const float **>u2, False)
+        multiply(a, packed, 4, half, s, 0, p5, 0, a.zeros, NULL, False)
+        # Rows of products lie one behind the other: all are added at once.
+        a.table.binary[EC_BINARY_add](u2[0], p5[0], u2[0], half * a.width)
+        if a.has_residual:
+            add_rows(a, u2, added_above, second, u2, half, packed.columns)
+        finish(a, packed, 5, half, s + 3 * a.most, 0, above, second, bias + a.width, u2, shifted)
+        a.table.binary[EC_BINARY_add](u3[0], p5[0], u2[0], half * a.width)
+        if a.has_residual:
+            add_rows(a, u2, added_below, second, u2, half, packed.columns)
+            add_rows(a, u3, added_below, column, u3, half, packed.columns)
+        finish(a, packed, PRODUCTS, half, NULL, 0, below, second, bias + a.width, u2, shifted)
+        finish(a, packed, 6, half, lower, a.depth, below, column, bias, u3, shifted)
         index += 1
+
+
+cdef inline void add_rows(const strassen_arguments *a, float **x, const float **y, size_t column, float **out,
+                          size_t count, size_t columns) noexcept nogil:
+    """out = x + y, for rows of a panel; y: in all of its columns, from `column` on."""
+    cdef size_t m
+    for m in range(count):
+        a.table.binary[EC_BINARY_add](x[m], y[m] + column, out[m], columns)
+
+
+cdef inline void finish(const strassen_arguments *a, const packed_panel *packed, size_t product, size_t count,
+                        const float **rows, size_t skip, float **out, size_t column, const float *bias, float **sums,
+                        const float **shifted) noexcept nogil:
+    """out = activation(bias + sums + rows * product's weights); without rows: of what there is."""
+    shift(sums, count, column, shifted)
+    multiply(a, packed, product, count, rows, skip, out, column, bias, shifted, True)
+    if a.activation.function != NULL:
+        a.activation.function(out, count, column, packed.columns, a.activation.parameters)
+
+
+cdef inline size_t pointer_bytes(const strassen_arguments *a) noexcept nogil:
+    """Of all the tables of pointers in scratch memory."""
+    return divide_up(14 * a.most * sizeof(void *), 64) * 64
 
 
 cdef inline const float *pixel_at(const ec_view *view, const float *base, size_t pixel) noexcept nogil:
@@ -265,11 +306,11 @@ def pack_halves(weights, bias, InstructionSet instruction_set, shelf):
 
 
 def prepare_strassen(placed):
-    """Prepare a `conv` node of 1 x 1 windows and stride 1 without a residual, channels and filters even."""
+    """Prepare a `conv` node of 1 x 1 windows and stride 1, channels and filters even."""
     cdef StrassenStep step = StrassenStep.__new__(StrassenStep)
     cdef strassen_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
-    x, out, weights = placed.view("x"), placed.out, placed.constant("weights")
+    x, out, residual, weights = placed.view("x"), placed.out, placed.view("residual"), placed.constant("weights")
     weights = weights.reshape(weights.shape[-2:])
     packed, panels, bias = placed.packed(
         "strassen", lambda shelf: pack_halves(weights, placed.constant("bias"), instruction_set, shelf)
@@ -279,7 +320,9 @@ def prepare_strassen(placed):
     a.panel, a.panels, a.width = step.panel, len(panels), bias.shape[1]
     a.bias = <const float *>values_of(bias)
     a.zeros = a.bias + 2 * a.panels * a.width
-    a.x, a.out = as_view(x), as_view(out)
+    a.x, a.out, a.has_residual = as_view(x), as_view(out), residual is not None
+    if residual is not None:
+        a.residual = as_view(residual)
     a.depth, a.filters = weights.shape[0] // 2, weights.shape[1] // 2
     a.slice_depth = divide_up(a.depth, divide_up(a.depth, SLICE))
     pixels = x.height * x.width
@@ -288,7 +331,7 @@ def prepare_strassen(placed):
     a.most = divide_up(divide_up(pixels, a.blocks), 2)
     a.activation = as_activation(placed.node.attributes, instruction_set)
     a.table = instruction_set.table
-    step.scratch = divide_up(12 * a.most * sizeof(void *), 64) * 64
+    step.scratch = pointer_bytes(a)
     step.scratch += 4 * (divide_up(4 * a.most * a.depth, 16) * 16 + 3 * a.most * a.width + 2 * a.filters)
     step.step.run = run
     step.step.arguments = a
