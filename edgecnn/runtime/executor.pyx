@@ -134,6 +134,7 @@ cdef class Executor:
     cdef size_t *strides      # floats of one image in each buffer
     cdef int buffers, inputs
     cdef bint shared          # whether any step is worth sharing
+    cdef bint backwards       # the next call; calls at once may have the same
     cdef float *zeros
 
     def __cinit__(self, steps, size_t arena, inputs, outputs, size_t widest):
@@ -231,6 +232,7 @@ cdef class Executor:
                 contexts[i].scratch = workspace.scratch
                 contexts[i].zeros = self.zeros
                 contexts[i].team = contexts
+                contexts[i].backwards = self.backwards
                 # Two sets of buffers a thread: its own images', and (set 0 of all) the shared images'.
                 contexts[i].buffers = base + n * (1 + 2 * i)
                 contexts[i].buffers[0] = workspace.arena
@@ -241,6 +243,7 @@ cdef class Executor:
             work.alone = alone
             work.seconds = seconds
             work.barrier.arrivals = <ec_arrival *>((<uintptr_t>arrivals + EC_APART - 1) // EC_APART * EC_APART)
+            self.backwards = not self.backwards
             share_out(hired, compute_share, &work)
         finally:
             for i in range(1, held + 1):

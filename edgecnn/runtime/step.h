@@ -24,6 +24,7 @@ struct ec_context {
     unsigned char *scratch;
     const float *zeros;     /* as many zeros as the plan's widest pixel */
     const ec_context *team; /* of all threads, by their numbers */
+    int backwards;          /* every second call: what is read once is read from its end, which may still be in a cache */
 };
 
 typedef struct ec_step ec_step;

@@ -20,6 +20,7 @@ cdef extern from "step.h" nogil:
         unsigned char *scratch
         const float *zeros
         const ec_context *team
+        int backwards
 
     ctypedef void (*ec_run)(const ec_step *, const ec_context *, int, int) noexcept nogil
 

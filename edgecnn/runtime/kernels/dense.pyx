@@ -77,7 +77,7 @@ cdef inline size_t slices_of(const vector_arguments *a) noexcept nogil:
 
 cdef inline bint by_slices(const vector_arguments *a, int threads) noexcept nogil:
     """Whether threads share out the slices."""
-    return threads > 1 and a.finished and slices_of(a) >= <size_t>(2 * threads)
+    return a.finished and slices_of(a) >= <size_t>(2 * threads)
 
 
 cdef void sum_slice(const vector_arguments *a, const float *x, size_t k, size_t first, size_t n,
@@ -99,7 +99,7 @@ cdef void finish(const ec_step *step, const ec_context *context, int threads) no
     start(a, context, out, 0, a.columns)
     for thread in range(threads):
         ec_share(slices_of(a), thread, threads, &s, &last)
-        sums = <const float *>context.team[thread].scratch
+        sums = <const float *>(context.scratch if threads == 1 else context.team[thread].scratch)
         while s < last:
             a.table.binary[EC_BINARY_add](out, sums, out, a.columns)
             sums += a.columns
@@ -108,18 +108,20 @@ cdef void finish(const ec_step *step, const ec_context *context, int threads) no
 
 
 cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Columns [first, last) belong to this thread alone, or slices of K.
+    # Columns [first, last) belong to this thread alone, or slices of K. All slices, too, where there is but one thread:
+    # those that the last call read last may still be in its cache, and are read first.
     cdef const vector_arguments *a = <const vector_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
     cdef float *partial = <float *>context.scratch
-    cdef size_t first, last, k, n
+    cdef size_t first, last, k, n, i, s
     if by_slices(a, threads):
         ec_share(slices_of(a), thread, threads, &first, &last)
-        while first < last:
-            sum_slice(a, x, first * SLICE, 0, a.columns, partial)
-            partial += a.columns
-            first += 1
+        for i in range(last - first):
+            s = last - first - 1 - i if context.backwards else i
+            sum_slice(a, x, (first + s) * SLICE, 0, a.columns, partial + s * a.columns)
+        if threads == 1:
+            finish(step, context, 1)
         return
     ec_share((a.columns + UNIT - 1) // UNIT, thread, threads, &first, &last)
     first, last = first * UNIT, min(last * UNIT, a.columns)

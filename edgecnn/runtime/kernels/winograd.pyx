@@ -58,7 +58,7 @@ ctypedef struct winograd_arguments:
     size_t block                     # most tiles in a block
     size_t width                     # of the widest panel
     size_t panels                    # of all groups
-    bint by_panels                   # few tiles: threads share the panels, and each transforms what it needs
+    bint by_panels                   # few tiles: threads share the panels, and each transforms all tiles
     const packed_panel *panel
     const float *bias                # of each panel, one after the other, `width` floats apart
     const float *zeros
@@ -164,23 +164,23 @@ cdef void transform_back(const winograd_arguments *a, const packed_panel *packed
 
 
 cdef void run(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Threads share blocks of tiles, or panels of filters; each writes outputs of its own, from a scratch of its own.
+    # Threads share blocks of tiles, or panels of filters; each writes outputs of its own, from a scratch of its own. Of
+    # a panel that falls to two threads each does some of the tiles.
     cdef const winograd_arguments *a = <const winograd_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
     cdef const float *residual = ec_at(context, &a.residual) if a.has_residual else NULL
     cdef size_t tiles = a.tile_rows * a.tile_columns, blocks = divide_up(tiles, a.block), most
-    cdef size_t index = 0, end = blocks, from_panel = 0, to_panel = a.panels, first, last, i, panel
-    cdef size_t position, out_position, channels = a.x.channels
+    cdef size_t index = 0, end = blocks, from_part = 0, to_part = a.panels, parts = 1, first, last, i, panel, low, high
+    cdef size_t position, out_position, channels = a.x.channels, count
     cdef const float **table
     cdef float **out_table
     cdef float *patch
     cdef float *v
     cdef float *products
     if a.by_panels and threads > 1:
-        ec_share(a.panels, thread, threads, &from_panel, &to_panel)
-        if from_panel == to_panel:
-            return
+        parts = threads
+        ec_share(a.panels * parts, thread, threads, &from_part, &to_part)
     else:
         if blocks % threads and tiles >= <size_t>(4 * threads):
             blocks = divide_up(blocks, threads) * threads
@@ -199,12 +199,17 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         first, last = tiles * index // blocks, tiles * (index + 1) // blocks
         for i in range(first, last):
             transform_tile(a, x, i, patch, v + (i - first) * channels, position)
-        for panel in range(from_panel, to_panel):
-            multiply_positions(a, a.panel + panel, panel // (a.panels // a.groups) * a.depth, last - first, table,
+        for panel in range(from_part // parts, divide_up(to_part, parts)):
+            count = last - first
+            low = count * (max(from_part, panel * parts) - panel * parts) // parts
+            high = count * (min(to_part, (panel + 1) * parts) - panel * parts) // parts
+            if low == high:
+                continue
+            multiply_positions(a, a.panel + panel, panel // (a.panels // a.groups) * a.depth, high - low, table + low,
                                position, out_table, out_position)
-            for i in range(first, last):
-                transform_back(a, a.panel + panel, a.bias + panel * a.width, i, out_table[i - first], out_position, out,
-                               residual)
+            for i in range(low, high):
+                transform_back(a, a.panel + panel, a.bias + panel * a.width, first + i, out_table[i - low],
+                               out_position, out, residual)
         index += 1
 
 
