@@ -14,6 +14,8 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 from edgecnn.errors import GraphError
 from edgecnn.runtime.memory import View
 
+# Values of neighbouring pixels that one call combines with a pixel, at most.
+RUN = 768
 BINARIES = {ec_binary_names[i].decode(): i for i in range(EC_BINARIES)}
 
 
@@ -35,6 +37,7 @@ ctypedef struct elementwise_arguments:
     ec_activation activation
     const ec_table *table
     size_t x_row, x_pixel, out_row, out_pixel, width, channels   # of an activation's image as it is
+    size_t together          # pixels that one call combines with as many copies of `y`, which is one pixel
 
 
 cdef class ElementwiseStep(Step):
@@ -106,6 +109,51 @@ cdef void run_binary(const ec_step *step, const ec_context *context, int thread,
         else:
             a.binary(left, right, to, n)
         apply_activation(&a.activation, a.table, to, n)
+
+
+cdef const float *copies(const elementwise_arguments *a, const ec_context *context) noexcept nogil:
+    """As many copies of `y` as pixels are combined together: pixels alone would be too short for a call each."""
+    cdef const float *y = at(&a.y, context)
+    cdef float *result = <float *>context.scratch
+    cdef size_t i
+    if a.together == 1:
+        return y
+    for i in range(a.together):
+        memcpy(result + i * a.channels, y, a.channels * sizeof(float))
+    return result
+
+
+cdef void combine(const elementwise_arguments *a, const float *x, const float *y, float *out, size_t pixel,
+                  size_t last) noexcept nogil:
+    """Pixels [pixel, last) with the copies of `y`."""
+    cdef const float *source
+    cdef float *to
+    cdef size_t row, column, n
+    while pixel < last:
+        row = pixel // a.width
+        column = pixel - row * a.width
+        n = min(last - pixel, a.together)
+        if a.x_row != a.width * a.channels or a.out_row != a.width * a.channels:
+            n = min(n, a.width - column)
+        source = x + row * a.x_row + column * a.x_pixel
+        to = out + row * a.out_row + column * a.out_pixel
+        a.binary(source, y, to, n * a.channels)
+        apply_activation(&a.activation, a.table, to, n * a.channels)
+        pixel += n
+
+
+cdef void run_by_pixel(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`.
+    cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
+    cdef size_t first, last
+    ec_share(a.out.height * a.out.width, thread, threads, &first, &last)
+    combine(a, ec_at(context, &a.x.view), copies(a, context), ec_at(context, &a.out), first, last)
+
+
+cdef void run_by_pixel_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
+                            size_t last) noexcept nogil:
+    cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
+    combine(a, x, copies(a, context), out, first * a.width, last * a.width)
 
 
 cdef operand as_operand(view, constant, shape, out_shape) except *:
@@ -184,10 +232,18 @@ def prepare_binary(placed):
     a.outer_height = out_shape[-3] if len(out_shape) > 2 else 1
     table = instruction_set.table
     a.table = table
+    if views[0] is not None and shapes[0] == out_shape and len(out_shape) == 3 and shapes[1] == (1, 1, out_shape[2]):
+        # A pixel for all: the scale of squeeze and excite.
+        x = views[0]
+        a.x_row, a.x_pixel, a.width, a.channels = x.row, x.pixel, x.width, x.channels
+        a.out_row, a.out_pixel = out.row, out.pixel
+        a.together = max(RUN // x.channels, 1) if x.pixel == out.pixel == x.channels else 1
+        step.scratch = a.together * a.channels * sizeof(float)
+        step.step.rows, step.span = run_by_pixel_rows, (1, 1, 0)
     index = BINARIES[placed.node.operator]
     a.binary, a.by_scalar, a.of_scalar = table.binary[index], table.binary_scalar[index], table.scalar_binary[index]
     a.activation = as_activation(placed.node.attributes, instruction_set)
-    step.step.run = run_binary
+    step.step.run = run_by_pixel if step.step.rows != NULL else run_binary
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"{placed.node.operator} {instruction_set.name}"
