@@ -13,8 +13,14 @@ class Executor:
     arena_bytes: int
     scratch_bytes: int
     def __init__(
-        self, steps: Sequence[Step], arena: int, inputs: Sequence[int], outputs: Sequence[int], widest: int
+        self,
+        steps: Sequence[Step],
+        arena: int,
+        inputs: Sequence[tuple[int, ...]],
+        outputs: Sequence[tuple[int, ...]],
+        widest: int,
     ) -> None: ...
+    def answer(self, x: object, threads: int) -> np.ndarray[Any, Any] | None: ...
     def run(self, arrays: tuple[np.ndarray[Any, Any], ...], images: int, threads: int) -> None: ...
     def time_steps(
         self, arrays: tuple[np.ndarray[Any, Any], ...], threads: int, seconds: np.ndarray[Any, Any]

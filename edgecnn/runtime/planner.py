@@ -259,8 +259,8 @@ def plan(
     executor = Executor(
         steps,
         places.arena,
-        [int(np.prod(shapes[port.tensor])) for port in graph.inputs],
-        [int(np.prod(shapes[port.tensor])) for port in graph.outputs],
+        [shapes[port.tensor] for port in graph.inputs],
+        [shapes[port.tensor] for port in graph.outputs],
         max(view.pixel for view in places.views.values()),
     )
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)

@@ -150,6 +150,11 @@ def test_strided_and_read_only_arrays_are_taken(model: edgecnn.Model, x: np.ndar
     np.testing.assert_array_equal(model(wide[:, :, ::2]), expected)
     np.testing.assert_array_equal(model(frozen), expected)
     np.testing.assert_array_equal(model(x.tolist()), expected)
+    np.testing.assert_array_equal(model(np.asfortranarray(x)), expected)
+    np.testing.assert_array_equal(model(x[:, ::-1].copy()[:, ::-1]), expected)
+    np.testing.assert_array_equal(model(x.astype(x.dtype.newbyteorder())), expected)
+    np.testing.assert_array_equal(model(np.ma.masked_array(x)), expected)
+    assert model(x[:0]).shape == (0, *expected.shape[1:])
 
 
 @pytest.mark.parametrize(
@@ -236,6 +241,9 @@ def test_unknown_sizes_are_planned_when_they_come() -> None:
         x = images(2, size, size + 1, 3, seed=size)
         np.testing.assert_allclose(model(x), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
     assert len(model._plans) <= 8
+    for size in (11, 1, 10):  # planned last, thrown away, planned before
+        x = images(1, size, size + 1, 3, seed=size)
+        np.testing.assert_allclose(model(x), x.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
     with pytest.raises(edgecnn.InputError):
         model(np.zeros((1, 0, 3, 3)))
 
