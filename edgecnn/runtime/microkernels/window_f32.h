@@ -247,6 +247,10 @@ static void depthwise_f32(const ec_window *w, const float *x, const float *weigh
                 float *to = out + y * w->out_row + column * w->out_pixel;                                                 \
                 size_t columns = column_to - column_from, rows = row_to - row_from, c = 0;                                \
                 float factor = 1.0f / (float)(w->divisor ? w->divisor : rows * columns);                                  \
+                if (rows == 2 && columns == 2) { /* the usual window, without loops */                                    \
+                    for (; c + LANES <= w->channels; c += LANES)                                                          \
+                        NAME##_block(1, corner + c, w->row, w->pixel, 2, 2, factor, to + c, LANES);                       \
+                }                                                                                                         \
                 for (; c + 4 * LANES <= w->channels; c += 4 * LANES)                                                      \
                     NAME##_block(4, corner + c, w->row, w->pixel, rows, columns, factor, to + c, LANES);                  \
                 for (; c + LANES <= w->channels; c += LANES)                                                              \
