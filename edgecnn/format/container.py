@@ -23,7 +23,7 @@ SECTION_NAMES = {GRAPH: "graph", CONSTANTS: "constants", WEIGHTS: "weights", MET
 REQUIRED = 1
 """Flag: a reader that does not know the section must refuse the file."""
 
-LARGE_SECTION = 2**19
+LARGE_SECTION = 2**21
 """Bytes that take longer to sum up than a thread to start."""
 
 MOST_SECTIONS = 1024

@@ -370,7 +370,7 @@ cdef ConvolutionStep prepare_product(placed, product):
     cdef ConvolutionStep step = ConvolutionStep.__new__(ConvolutionStep)
     cdef convolution_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
-    cdef size_t width, most, groups = product.groups
+    cdef size_t width, widest, i, most, groups = product.groups
     x = placed.view("x")
     describe(a, placed, product)
     k = product.weights.shape[0]
@@ -393,7 +393,9 @@ cdef ConvolutionStep prepare_product(placed, product):
     step.panel = as_panels(packed, panels)
     a.panel, a.panels = step.panel, len(panels)
 
-    widest = int(panels[:, 0].max())
+    widest = 0
+    for i in range(a.panels):
+        widest = max(widest, step.panel[i].vectors)
     width = widest * instruction_set.lanes
     pixels = math.prod(product.out_size)
     # Slices of about equal length: none is left over.

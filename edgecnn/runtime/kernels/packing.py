@@ -292,6 +292,7 @@ class WinogradForm(NamedTuple):
         return f"{self.height_outputs}x{self.width_outputs} of {self.taps[0]}x{self.taps[1]}"
 
 
+@lru_cache
 def filter_transformation(points: int, taps: int) -> np.ndarray:
     """(points, taps), float64: a filter's values at the points, divided by what interpolation divides by there.
 
