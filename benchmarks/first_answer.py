@@ -21,6 +21,9 @@ import numpy as np
 
 from engines import ENGINES
 
+CALM_SECONDS = 0.2
+"""After the imports."""
+
 
 @dataclass(frozen=True)
 class FirstAnswer:
@@ -56,6 +59,9 @@ def first_answer(engine: str, file: Path, x: Path, threads: int) -> FirstAnswer:
     for module in ENGINES[engine].modules:
         importlib.import_module(module)
     image = np.load(x)
+    # NumPy's OpenBLAS starts threads when it is imported, and these spin for some tens of milliseconds: no engine shall share a core
+    # with what its imports have left behind.
+    time.sleep(CALM_SECONDS)
     before = _restart_peak()
     started = time.perf_counter()
     run = ENGINES[engine].load(file, threads)
