@@ -125,24 +125,24 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
 
 
 class Checksums:
-    """Holds all sections against their checksums: small ones at once, the others while the caller goes on."""
+    """Holds all sections against their checksums: a large one while the caller goes on, the others at once."""
 
     def __init__(self, data: memoryview, sections: Sequence[Section], name: str) -> None:
         self.name = name
-        self.beside: list[tuple[Section, Checksum]] = []
-        small: list[tuple[Section, Checksum]] = []
+        self.beside: tuple[Section, Checksum] | None = None
+        """The largest section, if it is a large one: in sound files the weights."""
+        largest = max(sections, key=lambda section: section.length, default=None)
         for section in sections:
-            large = section.length > LARGE_SECTION
-            checksum = Checksum(data[section.offset : section.offset + section.length], large)
-            (self.beside if large else small).append((section, checksum))
-        self._compare(small)
+            if section is not largest or section.length <= LARGE_SECTION:
+                self._compare(section, Checksum(_part(data, section)))
+        if largest is not None and largest.length > LARGE_SECTION:
+            self.beside = largest, Checksum(_part(data, largest), beside=True)
 
-    def _compare(self, checksums: Sequence[tuple[Section, Checksum]]) -> None:
-        for section, checksum in checksums:
-            if checksum.value != section.checksum:
-                raise CorruptFileError(
-                    f"{self.name}: section {section.name}: its checksum does not match; the file was changed or damaged"
-                )
+    def _compare(self, section: Section, checksum: Checksum) -> None:
+        if checksum.value != section.checksum:
+            raise CorruptFileError(
+                f"{self.name}: section {section.name}: its checksum does not match; the file was changed or damaged"
+            )
 
     def wait(self) -> None:
         """Until all are known.
@@ -150,4 +150,9 @@ class Checksums:
         Raises:
             CorruptFileError: one is wrong.
         """
-        self._compare(self.beside)
+        if self.beside:
+            self._compare(*self.beside)
+
+
+def _part(data: memoryview, section: Section) -> memoryview:
+    return data[section.offset : section.offset + section.length]

@@ -224,6 +224,8 @@ class Graph:
                 yield f"tensor {tensor.name!r} is filed under {name!r}"
             if tensor.dtype != "float32":
                 yield f"tensor {name!r} has dtype {tensor.dtype!r}; wanted float32"
+            if not isinstance(tensor.shape, tuple):
+                yield f"tensor {name!r} has shape {tensor.shape!r}; wanted a tuple"
             if not tensor.shape or tensor.shape[0] is not None:
                 yield f"tensor {name!r} has shape {tensor.shape}; its first dimension, the batch, must be None"
             sizes = [size for size in tensor.shape if size is not None]
@@ -271,7 +273,7 @@ class Graph:
                 if name in known:
                     yield f"{where} produces {name!r}, which is produced already"
                 known.add(name)
-            sizes = tuple([shapes[name] for name in node.inputs])
+            sizes = tuple([shapes.get(name) for name in node.inputs])
             kind = (node.operator, id(node.attributes), sizes)
             inferred = right.get(kind)
             if inferred is None:

@@ -5,7 +5,6 @@ import math
 import numpy as np
 
 from cpython.buffer cimport (
-    PyBUF_FORMAT,
     PyBUF_SIMPLE,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
@@ -15,7 +14,7 @@ from cpython.buffer cimport (
 )
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset, strcmp
+from libc.string cimport memset
 
 from edgecnn.runtime.step cimport EC_APART, ec_arrival, ec_barrier, ec_context, ec_meet, ec_now, ec_step, ec_walk
 from edgecnn.runtime.workers cimport give_back, hire, share_out
@@ -33,6 +32,8 @@ cdef object FLOAT32 = np.dtype(np.float32)
 cdef size_t ALIGNMENT = 64
 # Bytes: the first touches of so many small pages, 256, take ten times as long as that of one large page.
 cdef size_t WORTH_A_LARGE_PAGE = 2**20
+# Of an arena or of scratch: what is added to it must not exceed the numbers of an address.
+cdef size_t MOST_BYTES = (<size_t>-1) // 4
 
 
 cdef class Step:
@@ -61,6 +62,8 @@ cdef class Workspace:
     def __cinit__(self, bint whole, size_t arena_bytes, size_t scratch_bytes):
         if not whole:
             arena_bytes = 0
+        if arena_bytes > MOST_BYTES or scratch_bytes > MOST_BYTES:
+            raise MemoryError(f"no memory for a workspace of {arena_bytes} and {scratch_bytes} bytes")
         self.whole = whole
         # A quarter page between arena and scratch keeps their first lines out of the same cache set.
         cdef size_t total = arena_bytes + scratch_bytes + 1024 + ALIGNMENT
@@ -199,15 +202,12 @@ cdef class Executor:
         cdef int held = 0, i
         cdef size_t images
         cdef bint fits
-        if type(x) is not ARRAY or self.buffers != 3:
+        if type(x) is not ARRAY or x.dtype is not FLOAT32 or self.buffers != 3:
             return None
         try:
-            PyObject_GetBuffer(x, &views[0], PyBUF_FORMAT | PyBUF_STRIDES)
+            PyObject_GetBuffer(x, &views[0], PyBUF_STRIDES)
             held = 1
-            fits = (
-                views[0].ndim == 1 + len(self.shape) and strcmp(views[0].format, "f") == 0
-                and PyBuffer_IsContiguous(&views[0], b"C")
-            )
+            fits = views[0].ndim == 1 + len(self.shape) and PyBuffer_IsContiguous(&views[0], b"C")
             if fits:
                 for i in range(1, views[0].ndim):
                     fits &= views[0].shape[i] == <Py_ssize_t>self.shape[i - 1]

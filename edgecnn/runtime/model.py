@@ -25,7 +25,7 @@ from edgecnn.runtime.planner import PackedWeights, Plan, plan, possible_algorith
 from edgecnn.runtime.profiling import RECORDED, Profile, placements_of, summarise
 
 MOST_PLANS = 8
-"""Plans kept for models that take several sizes; the one unused for longest goes first."""
+"""Plans kept for models that take several sizes; the oldest goes first."""
 
 Array = np.ndarray[Any, Any]
 

@@ -113,7 +113,7 @@ cdef int share_out(list hired, ec_job job, void *work) except -1:
         with nogil:
             job(work, 0, 1)
         return 0
-    # How many cores there are takes as long to find out as a small network's first answer: not before the second one.
+    # How many cores there are takes as long to find out as a small network's first answer: not for the first work.
     if _shared:
         if _cores is None:
             _cores = available()

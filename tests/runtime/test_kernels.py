@@ -150,6 +150,25 @@ def test_strassen_reads_a_residual_that_it_writes_over(
     assert all((answer == answers[0]).all() for answer in answers)
 
 
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 0, 2, 0), (0, 3, 0, 1), (0, 0, 0, 0)])
+@pytest.mark.parametrize("isa", ISAS)
+def test_pads_around_single_pixels(isa: str, pads: tuple[int, int, int, int]) -> None:
+    """Large enough for Strassen's algorithm, whose pixels are those of the input."""
+    rng = np.random.default_rng(0)
+    weights, bias = rng.standard_normal((1, 1, 256, 256), np.float32), rng.standard_normal(256, np.float32)
+    builder = GraphBuilder()
+    given = builder.input("x", 14, 15, 256)
+    y = builder.add("conv", given, weights, bias, padding="explicit", pads=pads, name="y")
+    # A layer behind it: classes are not computed by Strassen's algorithm.
+    behind = rng.standard_normal((1, 1, 256, 8), np.float32) / np.float32(16)
+    model = Model(builder.graph(builder.add("conv", y, behind, name="z")), isa=isa)
+    assert ("strassen" in model.possible_algorithms().get("y", ())) == (not any(pads))
+    x = rng.standard_normal((2, 14, 15, 256), np.float32)
+    around = [(0, 0), pads[:2], pads[2:], (0, 0)]
+    exact = (np.pad(x, around).astype(np.float64) @ weights[0, 0] + bias) @ behind[0, 0]
+    np.testing.assert_allclose(model(x)[0], exact, rtol=0, atol=5e-4)
+
+
 def zeroed(case: Case, block: int, share: float, seed: int) -> Case:
     """A case some of whose weights are zero: blocks of neighbouring filters, or single ones."""
     name = case.node.inputs[1]

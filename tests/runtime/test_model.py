@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +134,12 @@ def test_a_read_only_output_array_is_refused() -> None:
     place.flags.writeable = False
     with pytest.raises(edgecnn.InputError, match="writable"):
         model.run({"left": images(2, 3), "right": images(2, 3)}, out={"sum": place})
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[s]", "timedelta64[s]", object, "S4", "U4", complex, [("a", "f4")]])
+def test_what_is_no_number_is_refused(dtype: Any, model: edgecnn.Model) -> None:
+    with pytest.raises(edgecnn.InputError, match="input"):
+        model(np.zeros((1, 16, 16, 4), dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float16, np.float64, np.bool_])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from edgecnn.format.mapping import mapping_of
-from edgecnn.graph.operators import ints, number
+from edgecnn.graph.operators import effective_kernel, ints, number, resolve_pads
 from edgecnn.runtime.kernels.convolution import prepare_direct_conv
 from edgecnn.runtime.kernels.dense import masks_fit, prepare_masked_vector, prepare_vector
 from edgecnn.runtime.kernels.sparse import prepare_blocks, prepare_single, slice_of
@@ -132,6 +132,7 @@ class Problem(NamedTuple):
         out_size: of the output's spatial axes.
         convolution: whether it is one, not a `dense` node.
         unit_strides, undilated: whether all are 1.
+        padded: whether zeros stand around the input, or some of its pixels are left out.
         residual: whether one is added.
         compared: see `Placed.compared`.
         instruction_set: whose kernels compute it.
@@ -145,6 +146,7 @@ class Problem(NamedTuple):
     convolution: bool
     unit_strides: bool
     undilated: bool
+    padded: bool
     residual: bool
     compared: bool
     instruction_set: InstructionSet
@@ -183,10 +185,17 @@ def problem_of(placed: Placed, weights: np.ndarray) -> Problem:
         convolution,
         not convolution or max(ints(attributes, "strides")) == 1,
         not convolution or max(ints(attributes, "dilations")) == 1,
+        convolution and any(_pads(placed, kernel)),
         placed.view("residual") is not None,
         placed.compared,
         placed.instruction_set,
     )
+
+
+def _pads(placed: Placed, kernel: Sequence[int]) -> tuple[int, ...]:
+    attributes, size = placed.node.attributes, placed.shapes[0]
+    assert size is not None  # the first input is a tensor
+    return resolve_pads(attributes, size[:-1], effective_kernel(kernel, ints(attributes, "dilations")))
 
 
 def vector_algorithms(weights: np.ndarray, placed: Placed) -> list[Algorithm]:
@@ -335,9 +344,9 @@ def winograd_cost(form: WinogradForm, problem: Problem) -> float:
 
 
 def strassen_fits(problem: Problem) -> bool:
-    """Whether it is a convolution of single pixels whose channels and filters can be halved."""
+    """Whether it is a convolution of single pixels, each to one of the same place, whose channels and filters can be halved."""
     unit = problem.convolution and problem.unit_strides and problem.taps == problem.groups == 1
-    return unit and problem.depth % 2 == problem.filters % 2 == 0
+    return unit and not problem.padded and problem.depth % 2 == problem.filters % 2 == 0
 
 
 def strassen_pays(channels: int, filters: int, pixels: int, residual: bool) -> bool:

@@ -147,13 +147,9 @@ cdef void run_by_pixel(const ec_step *step, const ec_context *context, int threa
     cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
     cdef size_t first, last
     ec_share(a.out.height * a.out.width, thread, threads, &first, &last)
+    if first == last:
+        return  # others may write over `y` already
     combine(a, ec_at(context, &a.x.view), copies(a, context), ec_at(context, &a.out), first, last)
-
-
-cdef void run_by_pixel_rows(const ec_step *step, const ec_context *context, const float *x, float *out, size_t first,
-                            size_t last) noexcept nogil:
-    cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
-    combine(a, x, copies(a, context), out, first * a.width, last * a.width)
 
 
 cdef operand as_operand(view, constant, shape, out_shape) except *:
@@ -232,18 +228,20 @@ def prepare_binary(placed):
     a.outer_height = out_shape[-3] if len(out_shape) > 2 else 1
     table = instruction_set.table
     a.table = table
-    if views[0] is not None and shapes[0] == out_shape and len(out_shape) == 3 and shapes[1] == (1, 1, out_shape[2]):
+    by_pixel = (
+        views[0] is not None and shapes[0] == out_shape and len(out_shape) == 3 and shapes[1] == (1, 1, out_shape[2])
+    )
+    if by_pixel:
         # A pixel for all: the scale of squeeze and excite.
         x = views[0]
         a.x_row, a.x_pixel, a.width, a.channels = x.row, x.pixel, x.width, x.channels
         a.out_row, a.out_pixel = out.row, out.pixel
         a.together = max(RUN // x.channels, 1) if x.pixel == out.pixel == x.channels else 1
         step.scratch = a.together * a.channels * sizeof(float)
-        step.step.rows, step.span = run_by_pixel_rows, (1, 1, 0)
     index = BINARIES[placed.node.operator]
     a.binary, a.by_scalar, a.of_scalar = table.binary[index], table.binary_scalar[index], table.scalar_binary[index]
     a.activation = as_activation(placed.node.attributes, instruction_set)
-    step.step.run = run_by_pixel if step.step.rows != NULL else run_binary
+    step.step.run = run_by_pixel if by_pixel else run_binary
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"{placed.node.operator} {instruction_set.name}"
