@@ -1,6 +1,7 @@
 """Checksums of files: CRC-32, without the interpreter."""
 
 import mmap
+import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t
@@ -35,6 +36,18 @@ cdef ec_crc32_function *fastest = ec_crc32_fastest()
 ec_crc32_make_tables()
 
 
+cdef int forks = 0               # that have led to this process
+
+
+def _after_fork():
+    global forks
+    forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 ctypedef struct summing:
     ec_crc32_function *function
     const unsigned char *bytes
@@ -66,6 +79,7 @@ cdef class Checksum:
     cdef Py_buffer view
     cdef summing *sum
     cdef bint held, started
+    cdef int forks               # when its thread was started
 
     def __cinit__(self, data, bint beside=False, bint portable=False):
         PyObject_GetBuffer(data, &self.view, PyBUF_SIMPLE)
@@ -80,6 +94,7 @@ cdef class Checksum:
         self.sum.done = PyThread_allocate_lock() if beside else NULL
         if self.sum.done != NULL:
             PyThread_acquire_lock(self.sum.done, 1)
+            self.forks = forks
             self.started = PyThread_start_new_thread(add_up_beside, self.sum) != INVALID_THREAD
         if not self.started:
             with nogil:
@@ -95,6 +110,10 @@ cdef class Checksum:
             PyBuffer_Release(&self.view)
 
     cdef void wait(self) noexcept:
+        if self.started and self.forks != forks:
+            # A child of the process: the thread was left behind.
+            self.started = False
+            add_up(self.sum)
         if self.started:
             with nogil:
                 PyThread_acquire_lock(self.sum.done, 1)

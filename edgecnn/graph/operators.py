@@ -187,10 +187,9 @@ class Operator:
 
     def complaint(self, attributes: Attributes, inputs: Sequence[str], constants: Mapping[str, Constant]) -> str | None:
         """What is wrong with a node's inputs and attributes (shapes apart), None if nothing."""
-        return self.inputs_complaint(inputs, constants) or self.attributes_complaint(attributes)
+        return self._inputs_complaint(inputs, constants) or self._attributes_complaint(attributes)
 
-    def inputs_complaint(self, inputs: Sequence[str], constants: Mapping[str, Constant]) -> str | None:
-        """What is wrong with a node's inputs, None if nothing."""
+    def _inputs_complaint(self, inputs: Sequence[str], constants: Mapping[str, Constant]) -> str | None:
         wanted = len(self.roles)
         if len(inputs) < wanted if self.variadic else len(inputs) != wanted:
             return f"has {len(inputs)} inputs; wanted {wanted}{' or more' if self.variadic else ''}"
@@ -208,8 +207,7 @@ class Operator:
                 return f"its {role.name} {name!r} has shape {constants[name].shape}; wanted rank {role.ranks}"
         return None
 
-    def attributes_complaint(self, attributes: Attributes) -> str | None:
-        """What is wrong with a node's attributes, None if nothing."""
+    def _attributes_complaint(self, attributes: Attributes) -> str | None:
         if attributes.keys() != self.attributes.keys():
             return f"has attributes {sorted(attributes)}; wanted {sorted(self.attributes)}"
         for name, attribute in self.attributes.items():

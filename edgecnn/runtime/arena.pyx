@@ -3,6 +3,7 @@
 Source: Pisarchyk & Lee 2020 (arXiv 2001.03288), section 4.2, "greedy by size".
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memmove
@@ -32,6 +33,7 @@ def place(list blocks):
     offsets = []
     try:
         for size, first, last in blocks:
+            PyErr_CheckSignals()  # of a hundred thousand blocks each meets all the others: that must end when it shall
             offset = 0
             for i in range(placed):
                 if known[i].last < first or last < known[i].first:

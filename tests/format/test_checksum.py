@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import zlib
@@ -38,6 +39,21 @@ def test_bytes_are_not_let_go_before_they_are_added_up() -> None:
             data.extend(b"more")  # which would move them
         del checksum
         data.extend(b"more")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_adds_up_by_itself() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+    data = bytes(DATA) * 100
+    checksum, dropped = Checksum(data, beside=True), Checksum(data, beside=True)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # ends it if it waits
+        del dropped
+        os._exit(0 if checksum.value == checksum.value == zlib.crc32(data) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert checksum.value == dropped.value == zlib.crc32(data)
 
 
 WITHOUT_ROOM = """

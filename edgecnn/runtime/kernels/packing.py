@@ -141,7 +141,9 @@ def _lay_panels(depth: int, filters: int, groups: int, lanes: int, rows: tuple[i
             panels.append(Panel(vectors, group * filters + column, columns, offset + width, offset))
             offset += width * (depth + 1)
             column += columns
-    return np.array(panels, np.int64), offset
+    found = np.array(panels, np.int64)
+    found.flags.writeable = False  # it is shared
+    return found, offset
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
@@ -303,4 +305,6 @@ def filter_transformation(points: int, taps: int) -> np.ndarray:
         [p**k / math.prod(p - q for q in finite if q != p) for k in range(taps)]  # 0^0 is 1
         for p in finite
     ]
-    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+    found = np.array([*rows, [0.0] * (taps - 1) + [1.0]])
+    found.flags.writeable = False  # it is shared
+    return found

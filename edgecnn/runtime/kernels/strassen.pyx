@@ -97,7 +97,8 @@ cdef void multiply(const strassen_arguments *a, const packed_panel *packed, size
             look_ahead(&panel, width, tile, tiles)
             # `first` has rows of the panel's width; the tile looks for them from `column` on, as for `out`.
             a.table.gemm[packed.vectors - 1][rows_here - 1](
-                &panel, rows + at, out + at, first + at if first != NULL and panel.start != NULL else NULL, column
+                &panel, rows + at if rows != NULL else NULL, out + at,
+                first + at if first != NULL and panel.start != NULL else NULL, column,
             )
             at += rows_here
         k += panel.depth
