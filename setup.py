@@ -40,6 +40,7 @@ def target() -> str:
 TARGET = target()
 RUNTIME = "edgecnn/runtime"
 MICROKERNELS = f"{RUNTIME}/microkernels"
+GENERATED = "build/cython"
 FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and not sys._is_gil_enabled()
 
 # -ffp-contract=fast: -std=c11 alone turns the fusing of a multiply and an add off, and with it the FMA instructions.
@@ -84,6 +85,8 @@ class BuildPerSource(build_ext):
             objects = []
             for source in sources:
                 extra = list(extra_postargs or []) + FLAGS.get(Path(source).name, [])
+                if Path(source).is_relative_to(GENERATED):
+                    extra += ["-include", f"{RUNTIME}/traceback.h"]
                 if sys.platform == "win32":
                     extra = [f"/clang:{flag}" for flag in extra]
                 objects += compile_source([source], extra_postargs=extra, **options)
@@ -142,7 +145,7 @@ setup(
     package_data={"edgecnn": ["py.typed", "**/*.pyi", "tools/pages/*", "cli/completions/*"]},
     ext_modules=cythonize(
         EXTENSIONS,
-        build_dir="build/cython",
+        build_dir=GENERATED,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

@@ -6,6 +6,7 @@ cdef class Step:
 
     cdef ec_step step
     cdef public str name         # of the node
+    cdef public double portion   # its work, as a part of what may be done between two looks at signals
     cdef readonly str kernel     # what runs, for people: "gemm 6x64 avx512"
     cdef readonly Py_ssize_t scratch   # bytes of scratch that each thread needs
     cdef object keep

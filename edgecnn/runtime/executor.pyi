@@ -5,6 +5,7 @@ import numpy as np
 
 class Step:
     name: str
+    portion: float
     kernel: str
     scratch: int
     span: tuple[int, int, int]

@@ -16,8 +16,19 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from edgecnn.runtime.step cimport EC_APART, ec_arrival, ec_barrier, ec_context, ec_meet, ec_now, ec_step, ec_walk
-from edgecnn.runtime.workers cimport give_back, hire, share_out
+from edgecnn.runtime.step cimport (
+    EC_APART,
+    ec_arrival,
+    ec_barrier,
+    ec_context,
+    ec_meet,
+    ec_now,
+    ec_step,
+    ec_stopped,
+    ec_walk,
+    ec_watch,
+)
+from edgecnn.runtime.workers cimport give_back, hire, is_interruptible, share_out
 
 
 cdef extern from "pages.h" nogil:
@@ -34,6 +45,8 @@ cdef size_t ALIGNMENT = 64
 cdef size_t WORTH_A_LARGE_PAGE = 2**20
 # Of an arena or of scratch: what is added to it must not exceed the numbers of an address.
 cdef size_t MOST_BYTES = (<size_t>-1) // 4
+# Of a thread's share of a step: enough to answer within a second on the slowest CPU.
+cdef int MOST_PIECES = 4096
 
 
 cdef class Step:
@@ -104,22 +117,25 @@ cdef void compute_share(void *work, int thread, int threads) noexcept nogil:
     cdef call *c = <call *>work
     cdef size_t first = thread * c.alone
     cdef ec_context shared = c.contexts[thread]
+    cdef double done = 0.0
     if threads > 1 and c.alone > 0:
-        compute_images(c, c.contexts + thread, first, first + c.alone, 0, 1, NULL, NULL)
+        compute_images(c, c.contexts + thread, first, first + c.alone, 0, 1, NULL, NULL, &done)
         if threads * c.alone < c.images:
             ec_meet(&c.barrier, thread, threads)  # the shared images use thread 0's arena
     shared.buffers += c.buffers
-    compute_images(c, &shared, threads * c.alone, c.images, thread, threads, &c.barrier, c.seconds)
+    compute_images(c, &shared, threads * c.alone, c.images, thread, threads, &c.barrier, c.seconds, &done)
 
 
 cdef void compute_images(const call *c, const ec_context *context, size_t first, size_t last, int thread, int threads,
-                         ec_barrier *barrier, double *seconds) noexcept nogil:
+                         ec_barrier *barrier, double *seconds, double *done) noexcept nogil:
     cdef size_t image
     cdef int i
     for image in range(first, last):
         for i in range(1, c.buffers):
             context.buffers[i] = c.base[i] + image * c.stride[i]
-        ec_walk(c.steps, c.count, context, thread, threads, image + 1 < last, barrier, seconds)
+        ec_walk(c.steps, c.count, context, thread, threads, image + 1 < last, barrier, seconds, done)
+        if threads == 1 and ec_stopped(context):
+            break
 
 
 def clock_seconds():
@@ -154,6 +170,7 @@ cdef class Executor:
     cdef int buffers, inputs
     cdef tuple shape, out_shape    # of one image, and of one's output; of the first input and output
     cdef bint shared          # whether any step is worth sharing
+    cdef double portions      # of all steps together
     cdef bint backwards       # the next call; calls at once may have the same
     cdef float *zeros
 
@@ -180,6 +197,11 @@ cdef class Executor:
             step = self.kept[i]
             self.steps[i] = step.step
             self.steps[i].barrier = 1
+            self.steps[i].portion = step.portion
+            self.steps[i].pieces = 1
+            if not step.step.asks and step.step.finish == NULL and step.portion > 1.0:
+                self.steps[i].pieces = <int>min(step.portion + 1.0, <double>MOST_PIECES)
+            self.portions += step.portion
             self.shared |= not step.step.serial
         for i in range(1, self.count):
             # Thread 0 ends the one and does the other: nobody waits for anybody.
@@ -224,7 +246,7 @@ cdef class Executor:
                 PyBuffer_Release(&views[i])
 
     def run(self, tuple arrays, size_t images, int threads):
-        """Compute images.
+        """Compute images. What the handler of a signal raises meanwhile ends it early.
 
         Args:
             arrays: each input, then each output: C-contiguous float32 of `images` images, outputs writable.
@@ -270,6 +292,8 @@ cdef class Executor:
         cdef void *arrivals
         cdef int i, n = self.buffers
         cdef call work
+        cdef ec_watch watch
+        cdef bint watched
         if images == 0:
             return
         if threads < 1 or (images < <size_t>threads and not self.shared):
@@ -285,6 +309,7 @@ cdef class Executor:
                 raise MemoryError("no memory for a call")
             # Whole images for each thread first: they never wait for each other. The rest is shared image by image.
             alone = images // threads if threads > 1 else 0
+            watched = images * self.portions >= 1.0 and is_interruptible()
             for i in range(threads):
                 taken.append(self._take(i == 0 or alone > 0))
             base[0] = NULL
@@ -296,6 +321,8 @@ cdef class Executor:
                 contexts[i].zeros = self.zeros
                 contexts[i].team = contexts
                 contexts[i].backwards = self.backwards
+                contexts[i].watch = &watch if watched else NULL
+                contexts[i].asks = i == 0
                 # Two sets of buffers a thread: its own images', and (set 0 of all) the shared images'.
                 contexts[i].buffers = base + n * (1 + 2 * i)
                 contexts[i].buffers[0] = workspace.arena
@@ -307,7 +334,7 @@ cdef class Executor:
             work.seconds = seconds
             work.barrier.arrivals = <ec_arrival *>((<uintptr_t>arrivals + EC_APART - 1) // EC_APART * EC_APART)
             self.backwards = not self.backwards
-            share_out(hired, compute_share, &work)
+            share_out(hired, compute_share, &work, &watch if watched else NULL)
         finally:
             free(contexts)
             free(base)
@@ -317,7 +344,7 @@ cdef class Executor:
             give_back(hired)
 
     cdef Workspace _take(self, bint whole):
-        try:
-            return (self.idle if whole else self.idle_scratch).pop()
-        except IndexError:
-            return Workspace(whole, self.arena_bytes, self.scratch_bytes)
+        cdef list idle = self.idle if whole else self.idle_scratch
+        if idle:
+            return idle.pop()
+        return Workspace(whole, self.arena_bytes, self.scratch_bytes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import _thread
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,14 +78,20 @@ def measure_bandwidth(threads: int, seconds: float = 0.1, size: int = COPIED_BYT
 def _together(threads: int, measure: Callable[[], float]) -> float:
     """The sum of what so many threads find at the same time."""
     rates = [0.0] * threads
+    running = [_thread.allocate_lock() for _ in range(threads - 1)]
 
     def work(index: int) -> None:
-        rates[index] = measure()
+        try:
+            rates[index] = measure()
+        finally:
+            running[index].release()
 
-    # Each on a Python thread: what is measured releases the GIL.
-    workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    # Each on a Python thread: what is measured releases the GIL. Not threading.Thread, whose start and join leave its tables
+    # damaged when the handler of a signal raises there (KeyError in _limbo, CPython 3.11 to 3.14).
+    for index, lock in enumerate(running):
+        lock.acquire()
+        _thread.start_new_thread(work, (index,))
+    rates[-1] = measure()
+    for lock in running:
+        lock.acquire()
     return sum(rates)

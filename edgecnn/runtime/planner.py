@@ -28,6 +28,10 @@ SERIAL_MACS, SERIAL_VALUES = 65536, 8192
 read counts since the threads have it in their own caches: a pooling of 32 x 32 x 16 values that two threads have computed takes
 0.7 us shared, and 1.5 on one."""
 
+PORTION_MACS, VALUE_MACS = 2**24, 16
+"""Multiply-adds between two looks at signals, for each lane of a vector: some milliseconds on a CPU with AVX-512, a third of a second on
+one without vectors. Reading or writing a value counts as so many."""
+
 WAITING_BYTES = 2**21
 """Of weights that wait for being packed: what of the file is in memory beside what is packed already."""
 
@@ -150,6 +154,21 @@ class Placed(NamedTuple):
         return OPERATORS[self.node.operator].macs(self.node.attributes, shapes, [(None, *self.out_shape)])
 
     @property
+    def portion(self) -> float:
+        """The step's work as a part of what may be done between two looks at signals; too much where it is small."""
+        most = PORTION_MACS * self.instruction_set.lanes
+        values = math.prod(self.out_shape)
+        weights = 0
+        for shape, constant in zip(self.shapes, self.constants, strict=True):
+            if constant is not None:
+                weights += constant.size
+            elif shape is not None:
+                values += math.prod(shape)
+        bound = (math.prod(self.out_shape[:-1]) * weights if weights else VALUE_MACS * values) + VALUE_MACS * values
+        # The operator's own count takes too long to ask for it where it cannot matter.
+        return (bound if bound < most else self.macs + VALUE_MACS * values) / most
+
+    @property
     def serial(self) -> bool:
         """Whether the step is too small to share."""
         if math.prod(self.out_shape) >= SERIAL_VALUES:
@@ -235,7 +254,10 @@ def plan(
         # Of a chain one that computes rows.
         algorithm = ROWS if node.name in chain_of else (algorithms or {}).get(node.name, "")
         placed = _place(graph, node, shapes, places, instruction_set, packing, algorithm, node.name in compared)
-        return placed, FAMILIES[node.operator](placed)
+        step = FAMILIES[node.operator](placed)
+        if step is not None:
+            step.portion = placed.portion
+        return placed, step
 
     for node in graph.nodes:
         chain = chain_of.get(node.name, (node,))
@@ -355,7 +377,9 @@ def _chained(chain: Sequence[Node], links: Sequence[tuple[Placed, Step | None]])
         assert step is not None
         assert x is not None
         steps.append((step, x, placed.out))
-    return prepare_chain(links[-1][0], steps, [step.span for step, _, _ in steps], BUFFER_BYTES)
+    chained = prepare_chain(links[-1][0], steps, [step.span for step, _, _ in steps], BUFFER_BYTES)
+    chained.portion = sum(step.portion for step, _, _ in steps)
+    return chained
 
 
 def _place(

@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "barrier.h"
+#include "watch.h"
 
 /* Where a tensor of one image lies: floats of buffer `buffer` from `offset` on, as [height, width, channels]; channels are
    contiguous, `pixel` floats lie from one pixel to the next, `row` from one row to the next. Buffer 0 is the arena, then
@@ -25,6 +25,8 @@ struct ec_context {
     const float *zeros;     /* as many zeros as the plan's widest pixel */
     const ec_context *team; /* of all threads, by their numbers */
     int backwards;          /* every second call: what is read once is read from its end, which may still be in a cache */
+    ec_watch *watch;        /* NULL: the step is short, or nobody can end the call */
+    int asks;               /* whether this thread may ask the watch */
 };
 
 typedef struct ec_step ec_step;
@@ -42,7 +44,15 @@ struct ec_step {
     const void *arguments; /* of the kernel family */
     int serial;            /* too small to share: thread 0 does it alone */
     int barrier;           /* whether the threads must meet before the next step */
+    int asks;              /* `run` looks whether to stop (ec_stopped) wherever it works for long */
+    double portion;        /* its work, as a part of what may be done between two looks */
+    int pieces;            /* each thread's share is cut into so many, with a look before each */
 };
+
+/* Whether the call shall end: what is left of the step need not be computed. */
+static inline int ec_stopped(const ec_context *context) {
+    return context->watch && ec_look(context->watch, context->asks);
+}
 
 static inline float *ec_at(const ec_context *context, const ec_view *view) {
     return context->buffers[view->buffer] + view->offset;
@@ -52,17 +62,6 @@ static inline float *ec_at(const ec_context *context, const ec_view *view) {
 static inline void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) {
     *first = count * (size_t)thread / (size_t)threads;
     *last = count * ((size_t)thread + 1) / (size_t)threads;
-}
-
-/* Seconds since some moment. A clock that nobody sets, where there is one. */
-static inline double ec_now(void) {
-    struct timespec t;
-#ifdef CLOCK_MONOTONIC
-    clock_gettime(CLOCK_MONOTONIC, &t);
-#else
-    timespec_get(&t, TIME_UTC);
-#endif
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* What lies between a step and the next one, for more than one thread. Only those wait who have something to wait for: nobody
@@ -76,20 +75,34 @@ static inline void ec_pass(ec_barrier *barrier, int thread, int threads, int ser
     }
 }
 
+/* A thread's share of a step, with a look at the watch before each piece of it. */
+static inline void ec_do(const ec_step *step, const ec_context *context, int thread, int threads) {
+    for (int piece = 0; piece < step->pieces && !ec_stopped(context); piece++)
+        step->run(step, context, thread * step->pieces + piece, threads * step->pieces);
+}
+
 /* Walks the steps of one image; called by every thread of the team. more: whether another image of the team follows, else the
    threads may still be at work when the first returns; barrier: the team's, for more than one thread; seconds: where to put
-   each step's time, or NULL. */
+   each step's time, or NULL; done: the thread's work since its last look at the watch. When the call shall end, the steps that are
+   left are passed by and not computed, so that the threads still meet as often. */
 static inline void ec_walk(const ec_step *steps, size_t count, const ec_context *context, int thread, int threads, int more,
-                           ec_barrier *barrier, double *seconds) {
+                           ec_barrier *barrier, double *seconds, double *done) {
     double before = seconds && thread == 0 ? ec_now() : 0;
+    ec_context unwatched = *context; /* for short steps, whose loops need not look */
+    unwatched.watch = NULL;
     for (size_t i = 0; i < count; i++) {
-        int last = i + 1 == count, serial = steps[i].serial;
-        if (!serial) steps[i].run(&steps[i], context, thread, threads);
-        else if (thread == 0) steps[i].run(&steps[i], context, 0, 1);
+        int last = i + 1 == count, serial = steps[i].serial, stopped = 0;
+        if (context->watch) {
+            *done += steps[i].portion;
+            if (*done < 1) stopped = atomic_load_explicit(&context->watch->stop, memory_order_relaxed);
+            else stopped = ec_look(context->watch, context->asks), *done = 0;
+        }
+        if (!stopped && (!serial || thread == 0))
+            ec_do(&steps[i], steps[i].portion > 1 ? context : &unwatched, thread, serial ? 1 : threads);
         if (threads > 1 && !serial && steps[i].finish) {
             serial = 1;
             ec_pass(barrier, thread, threads, 0, serial);
-            if (thread == 0) steps[i].finish(&steps[i], context, threads);
+            if (thread == 0 && !stopped) steps[i].finish(&steps[i], context, threads);
         }
         if (threads > 1 && steps[i].barrier && (!last || more || seconds))
             ec_pass(barrier, thread, threads, serial, last ? !more || steps[0].serial : steps[i + 1].serial);

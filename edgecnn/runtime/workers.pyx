@@ -1,15 +1,32 @@
 """The threads that compute beside the one that calls."""
 
 import os
+import sys
 import warnings
 
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+from edgecnn.runtime.step cimport EC_ASK_AFTER, ec_now, ec_watch
 
 from edgecnn.runtime.threads import available
 
 
 cdef extern from "Python.h" nogil:
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *)
+    int PyErr_CheckSignals()
+    unsigned long PyThread_get_thread_ident()
     unsigned long PyThread_start_new_thread(void (*)(void *) noexcept nogil, void *)
+
+cdef extern from *:
+    """
+    /* Passes on the exception that is set already. */
+    static inline int ec_raise(int raised) { return raised ? -1 : 0; }
+    """
+    int ec_raise(int raised) except -1
 
 # PYTHREAD_INVALID_THREAD_ID, which the stable interface lacks.
 cdef unsigned long INVALID_THREAD = <unsigned long>-1
@@ -79,24 +96,21 @@ cdef list hire(int count):
     cdef list taken = [], late = []
     cdef Worker worker
     cdef bint told = refused
-    while len(taken) < count:
-        try:
-            worker = _idle.pop()
-        except IndexError:
-            worker = start()
+    try:
+        while len(taken) < count:
+            worker = _idle.pop() if _idle else start()
             if worker is None:
                 break
-        taken.append(worker)
-    if refused and not told:
-        try:
+            taken.append(worker)
+        if refused and not told:
             warnings.warn(
                 f"this system starts no more threads: computing with {len(taken) + 1} in place of {count + 1}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        except RuntimeWarning:
-            give_back(taken)
-            raise
+    except BaseException:  # where warnings are errors, and for what the handler of a signal raises
+        give_back(taken)
+        raise
     # All shares of a work wait for each other: what is still being started would be waited for by the others.
     late = [worker for worker in taken if not ec_is_ready(worker.worker)]
     if late:
@@ -105,29 +119,55 @@ cdef list hire(int count):
     return taken
 
 
-cdef int share_out(list hired, ec_job job, void *work) except -1:
-    """Do all shares of `work`, the first one on this thread, without the GIL; returns when all are done."""
+cdef bint is_interruptible() except -1:
+    """Whether signals are handled by this thread: by the main one alone."""
+    # Without this module there is one thread, and importing it takes as long as a small network's first answer.
+    threading = sys.modules.get("threading")
+    return threading is None or threading.main_thread().ident == PyThread_get_thread_ident()
+
+
+cdef int ask(void *state) noexcept nogil:
+    """Let the interpreter run the handlers of signals that have come; gives whether one raised an exception, which
+    stays set."""
+    cdef PyThreadState **kept = <PyThreadState **>state
+    cdef int raised
+    PyEval_RestoreThread(kept[0])
+    raised = PyErr_CheckSignals()
+    kept[0] = PyEval_SaveThread()
+    return raised
+
+
+cdef int share_out(list hired, ec_job job, void *work, ec_watch *watch) except -1:
+    """Do all shares of `work`, the first one on this thread, without the GIL; returns when all are done.
+
+    Args:
+        watch: what the job looks at in order to end early; it is made ready here. Where the handler of a signal raises
+            an exception meanwhile, that is raised when all shares have ended. NULL: signals wait until the work is
+            done.
+    """
     global _shared, _cores
     cdef int i, count = len(hired), crowded = True
-    if count == 0:
-        with nogil:
-            job(work, 0, 1)
-        return 0
+    cdef PyThreadState *state
     # How many cores there are takes as long to find out as a small network's first answer: not for the first work.
-    if _shared:
+    if count > 0 and _shared:
         if _cores is None:
             _cores = available()
         crowded = len(_started) >= _cores
-    _shared = True
     cdef ec_worker **team = <ec_worker **>malloc((count + 1) * sizeof(ec_worker *))
     if team == NULL:
         raise MemoryError("no memory for a team of threads")
     for i in range(count):
         team[i] = (<Worker>hired[i]).worker
-    with nogil:
-        ec_share_out(team, count, job, work, crowded)
+    if count > 0:
+        _shared = True
+    if watch != NULL:
+        memset(watch, 0, sizeof(ec_watch))
+        watch.next, watch.ask, watch.argument = ec_now() + EC_ASK_AFTER, ask, &state
+    state = PyEval_SaveThread()
+    ec_share_out(team, count, job, work, crowded)
+    PyEval_RestoreThread(state)
     free(team)
-    return 0
+    return ec_raise(watch != NULL and watch.stop)
 
 
 cdef void give_back(list hired) except *:

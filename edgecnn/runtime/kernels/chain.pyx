@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memmove
 
 from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.panels cimport divide_up
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_stopped, ec_view
 
 
 cdef enum:
@@ -73,7 +73,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     for i in range(n):
         links[i] = a.links[i]
     ec_share(links[n - 1].height, thread, threads, &first, &last)
-    while first < last:
+    while first < last and not ec_stopped(context):
         end = min(first + a.band, last)
         links[n - 1].first, links[n - 1].last = first, end
         i = n - 1
@@ -174,7 +174,7 @@ def prepare_chain(placed, steps, spans, budget):
     a.x, a.out = as_view(steps[0][1]), as_view(outs[-1])
     step.keep = [one for one, _, _ in steps]
     step.scratch = a.buffers + max([one.scratch for one, _, _ in steps])
-    step.step.run = run
+    step.step.run, step.step.asks = run, 1
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"bands of {band}: " + " > ".join(one.kernel.rsplit(" ", 1)[0] for one, _, _ in steps)

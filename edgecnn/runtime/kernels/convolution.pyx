@@ -28,7 +28,7 @@ from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.kernels.activations cimport as_activation
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport ec_panel, ec_window
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_rows, ec_run, ec_share, ec_step
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_rows, ec_run, ec_share, ec_step, ec_stopped
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
@@ -239,7 +239,7 @@ cdef void multiply(const convolution_arguments *a, const ec_context *context, co
     cdef float *spare = <float *>(context.scratch + divide_up((a.taps + 2) * most * sizeof(void *), 64) * 64)
     if a.has_residual:
         residual_table = <const float **>(out_table + most)
-    while index < end:
+    while index < end and not ec_stopped(context):
         block = index // a.panels
         panel = index - block * a.panels
         if block != built:
@@ -357,7 +357,7 @@ def block_of(product, depth, taps, tallest):
 
 cdef int set_functions(Step step, placed, product, ec_run run, ec_rows rows) except -1:
     """Give a step what computes it: whole images, and rows of the output alone where that is possible."""
-    step.step.run = run
+    step.step.run, step.step.asks = run, 1
     step.step.serial = placed.serial
     if product.size[0] == product.out_size[0] == 1 and min(product.pads) >= 0:
         step.step.rows = rows
@@ -548,7 +548,7 @@ def prepare_conv_transpose(placed):
     step.arguments.count, step.arguments.phases = len(steps), step.phases
     step.keep = steps
     step.scratch = max([part.scratch for part in steps])
-    step.step.run = run_phases
+    step.step.run, step.step.asks = run_phases, 1
     step.step.arguments = &step.arguments
     step.step.serial = placed.serial
     step.kernel = f"{len(steps)} phases, {steps[0].kernel}"

@@ -9,7 +9,8 @@ from libc.string cimport memcpy
 
 from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.kernels.panels cimport as_panels, packed_panel
-from edgecnn.runtime.workers cimport give_back, hire, share_out
+from edgecnn.runtime.step cimport ec_look, ec_watch
+from edgecnn.runtime.workers cimport give_back, hire, is_interruptible, share_out
 
 from edgecnn.errors import Error
 
@@ -76,6 +77,7 @@ ctypedef struct queue:
     portion *portions
     size_t count
     ec_counter next
+    ec_watch *watch     # NULL: nobody can end the work
 
 
 cdef void fill_next(void *work, int thread, int threads) noexcept nogil:
@@ -84,13 +86,13 @@ cdef void fill_next(void *work, int thread, int threads) noexcept nogil:
     cdef size_t i
     while True:
         i = ec_next(&waiting.next)
-        if i >= waiting.count:
+        if i >= waiting.count or waiting.watch != NULL and ec_look(waiting.watch, thread == 0):
             break
         (<Filling>waiting.portions[i].filling).fill(waiting.portions[i].part)
 
 
 def fill_all(fillings, int threads):
-    """Fill packed arrays.
+    """Fill packed arrays. What the handler of a signal raises meanwhile ends it early.
 
     Args:
         fillings: a list of `Filling`s.
@@ -99,6 +101,7 @@ def fill_all(fillings, int threads):
     cdef Filling filling
     cdef size_t part, count = 0
     cdef queue waiting
+    cdef ec_watch watch
     cdef list hired
     for filling in fillings:
         count += filling.parts
@@ -111,10 +114,11 @@ def fill_all(fillings, int threads):
             waiting.portions[waiting.count].filling, waiting.portions[waiting.count].part = <void *>filling, part
             waiting.count += 1
     ec_reset(&waiting.next)
+    waiting.watch = &watch if is_interruptible() else NULL
     try:
         hired = hire(min(threads - 1, <int>min(count, 256) - 1))
         try:
-            share_out(hired, fill_next, &waiting)
+            share_out(hired, fill_next, &waiting, waiting.watch)
         finally:
             give_back(hired)
     finally:

@@ -28,7 +28,7 @@ from edgecnn.runtime.kernels.convolution cimport (
 from edgecnn.runtime.kernels.panels cimport divide_up
 from edgecnn.runtime.kernels.zeros cimport MOST_SLICE, block_panel, block_slice, single_part, single_slice
 from edgecnn.runtime.microkernels cimport ec_block_panel, ec_block_run, ec_sparse_row
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_stopped
 
 from edgecnn.runtime.kernels.convolution import block_of, product_of
 from edgecnn.runtime.kernels.packing import pack_blocks, pack_single
@@ -116,7 +116,7 @@ cdef void multiply_blocks(const blocks_arguments *a, const ec_context *context, 
     cdef const float **table = <const float **>context.scratch
     cdef float **out_table = <float **>(table + c.taps * most)
     cdef const float **residual_table = <const float **>(out_table + most) if c.has_residual else NULL
-    while index < end:
+    while index < end and not ec_stopped(context):
         block = index // a.panels
         if block != built:
             built = block
@@ -186,7 +186,7 @@ cdef void multiply_single(const single_arguments *a, const ec_context *context, 
     cdef size_t panel, built = panels, part, first = 0, last = 0, vectors = 0, pitch = 0, s
     cdef const single_part *filters
     cdef const single_slice *piece
-    while index < end:
+    while index < end and not ec_stopped(context):
         panel = index // a.parts
         part = index - panel * a.parts
         if panel != built:

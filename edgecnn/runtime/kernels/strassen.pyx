@@ -26,7 +26,7 @@ from edgecnn.runtime.kernels.activations cimport as_activation
 from edgecnn.runtime.kernels.filling cimport Filling
 from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, packed_panel
 from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_BINARY_subtract, ec_activation, ec_panel, ec_table
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_stopped, ec_view
 
 from edgecnn.runtime.kernels.packing import Panel, split_filters
 
@@ -139,7 +139,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         for i in range(3):
             p[i * a.most + m] = products + (i * a.most + m) * a.width
     ec_share(a.blocks * a.panels, thread, threads, &index, &end)
-    while index < end:
+    while index < end and not ec_stopped(context):
         block = index // a.panels
         panel = index - block * a.panels
         if block != built:
@@ -334,7 +334,7 @@ def prepare_strassen(placed):
     a.table = instruction_set.table
     step.scratch = pointer_bytes(a)
     step.scratch += 4 * (divide_up(4 * a.most * a.depth, 16) * 16 + 3 * a.most * a.width + 2 * a.filters)
-    step.step.run = run
+    step.step.run, step.step.asks = run, 1
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"strassen {instruction_set.name}"

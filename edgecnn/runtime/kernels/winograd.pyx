@@ -30,7 +30,7 @@ from edgecnn.runtime.microkernels cimport (
     ec_winograd_end,
     ec_winograd_filter,
 )
-from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
+from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_stopped, ec_view
 
 from edgecnn.graph.operators import resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
@@ -195,7 +195,7 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     for i in range(most):
         table[i] = v + i * channels
         out_table[i] = products + i * a.width
-    while index < end:
+    while index < end and not ec_stopped(context):
         first, last = tiles * index // blocks, tiles * (index + 1) // blocks
         for i in range(first, last):
             transform_tile(a, x, i, patch, v + (i - first) * channels, position)
@@ -205,6 +205,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
             high = count * (min(to_part, (panel + 1) * parts) - panel * parts) // parts
             if low == high:
                 continue
+            if ec_stopped(context):
+                return
             multiply_positions(a, a.panel + panel, panel // (a.panels // a.groups) * a.depth, high - low, table + low,
                                position, out_table, out_position)
             for i in range(low, high):
@@ -357,7 +359,7 @@ def prepare_winograd(placed, form):
         in_lines(2 * a.block * sizeof(void *)) + 4 * (divide_up(a.positions * x.channels, 16) * 16)
         + 4 * a.positions * (odd_lines(a.block * x.channels) + odd_lines(a.block * a.width))
     )
-    step.step.run = run
+    step.step.run, step.step.asks = run, 1
     step.step.arguments = a
     step.step.serial = placed.serial
     step.kernel = f"winograd {form} {instruction_set.name}"
