@@ -3,6 +3,8 @@
 import mmap
 import os
 
+from edgecnn.format.source import MappedFile
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
@@ -90,7 +92,7 @@ cdef class Checksum:
         self.sum.function = ec_crc32_portable if portable else fastest
         self.sum.bytes, self.sum.size = <const unsigned char *>self.view.buf, <size_t>self.view.len
         self.sum.page = mmap.PAGESIZE
-        self.sum.chunk = CHUNK if isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap) else 0
+        self.sum.chunk = CHUNK if isinstance(data, memoryview) and isinstance(data.obj, MappedFile) else 0
         self.sum.done = PyThread_allocate_lock() if beside else NULL
         if self.sum.done != NULL:
             PyThread_acquire_lock(self.sum.done, 1)

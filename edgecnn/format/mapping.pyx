@@ -1,8 +1,11 @@
-"""Mapped files: what was read of one and is not needed for now need not stay in memory."""
+"""Memory that holds a file: what was read of it and is not needed for now need not stay."""
 
 import mmap
+import sys
 
 import numpy as np
+
+from edgecnn.format.source import MappedFile, PrivateCopy
 
 from libc.stdint cimport uintptr_t
 
@@ -48,7 +51,34 @@ def mapping_of(array):
     while isinstance(base, np.ndarray):
         base = base.base
     mapped = base.obj if isinstance(base, memoryview) else base
-    return mapped if isinstance(mapped, mmap.mmap) else None
+    return mapped if isinstance(mapped, MappedFile) else None
+
+
+def give_back(list box):
+    """Give the pages of an array in a `PrivateCopy` back to the system: its values are lost. Nothing is done where
+    anybody else holds the array, or memory that it shares.
+
+    Args:
+        box: holds the array, which nothing else holds; it is empty when the pages are gone.
+
+    Returns:
+        Whether the pages are gone.
+    """
+    cdef uintptr_t start, first, last
+    array, known = box.pop(), object()
+    base = array.base
+    copy = base.base.obj if isinstance(base, np.ndarray) and isinstance(base.base, memoryview) else None
+    # `known` is held as `array` shall be; `base` is held by `array`, too.
+    alone = sys.getrefcount(array) == sys.getrefcount(known) and sys.getrefcount(base) == sys.getrefcount(known) + 1
+    if not CAN_FORGET or not isinstance(copy, PrivateCopy) or not alone:
+        box.append(array)
+        return False
+    start = <uintptr_t>values_of(copy)
+    first = (<uintptr_t>values_of(array) - start + PAGE - 1) // PAGE * PAGE
+    last = (<uintptr_t>values_of(array) + <uintptr_t>array.nbytes - start) // PAGE * PAGE
+    if first < last:
+        copy.madvise(mmap.MADV_DONTNEED, first, last - first)
+    return True
 
 
 def _joined(spans):

@@ -30,8 +30,9 @@ from edgecnn.format.container import (
 )
 from edgecnn.format.mapping import address_of
 from edgecnn.format.primitives import Input
+from edgecnn.format.source import ROOM, PrivateCopy, open_source
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
-from edgecnn.graph import Constant, Graph, Node, Port, Quantization, Tensor
+from edgecnn.graph import Constant, Graph, Node, Port, Quantization, ReleasableConstant, Tensor
 from edgecnn.graph.graph import MAX_ELEMENTS
 
 DEFAULT_BOUND = 2**30
@@ -76,8 +77,8 @@ class FileInfo:
 
 MOST_REMEMBERED = 16
 """Different attributes of an operator that are looked for among the bytes before these are read."""
-ROOM = 64
-"""Bytes of the widest vector."""
+WORTH_RELEASING = 2**16
+"""Bytes of a constant whose pages may be given back one day."""
 
 
 class _Record(NamedTuple):
@@ -100,7 +101,7 @@ class _Record(NamedTuple):
 def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None) -> Graph:
     """Read an .ecnn file.
 
-    Dense float32 constants are read-only views of the mapped file; others are decoded.
+    Dense float32 constants are read-only views of the file's bytes; others are decoded.
 
     Args:
         source: a path, or the file's bytes.
@@ -117,14 +118,20 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max
 
 @contextlib.contextmanager
 def reading(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    max_bytes: int | None = None,
+    mapped: bool = False,
 ) -> Iterator[Graph]:
     """As `read`, for work that may begin before the checksums of large sections are known: the block ends when they are.
+
+    Args:
+        mapped: whether a file is mapped into memory, and not read: whoever changes it then changes the weights.
 
     Raises:
         CorruptFileError: at the block's end, too, whatever else was raised in it.
     """
-    data, name = _open(source)
+    data, name = open_source(source, mapped)
     _, sections = parse_head(data, name)
     checksums = Checksums(data, sections, name)
     try:
@@ -162,7 +169,7 @@ def _read(data: memoryview, sections: list[Section], name: str, max_bytes: int |
 def describe(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> FileInfo:
     """What a file is made of: sections, and how each constant is stored. Reads the whole file and checks it."""
     graph = read(source)
-    data, name = _open(source)
+    data, name = open_source(source)
     version, sections = parse_head(data, name)
     parts = _parts(data, sections, name)
     records = _directory(parts, _strings(Input(parts[GRAPH], name)), name)
@@ -182,27 +189,6 @@ def describe(source: str | os.PathLike[str] | bytes | bytearray | memoryview) ->
             )
         )
     return FileInfo(version, len(data), tuple(sections), tuple(constants))
-
-
-def _open(source: Any) -> tuple[memoryview, str]:
-    """The file's bytes, mapped if it is a path, and how to call it in errors."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        # What the caller can still change is copied; bytes cannot be changed.
-        return memoryview(source if isinstance(source, bytes) else bytes(source)), "<bytes>"
-    path = os.fspath(source)  # no pathlib: importing it takes as long as reading a small network
-    try:
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise CorruptFileError(f"{path}: not an .ecnn file: it is empty")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path)
-    except CorruptFileError:
-        raise
-    except IsADirectoryError as error:
-        raise ModelFileError(f"{path}: is a folder; wanted an .ecnn file") from error
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _parts(data: memoryview, sections: list[Section], name: str) -> dict[int, memoryview]:
@@ -289,8 +275,10 @@ def _constant(record: _Record, weights: memoryview) -> Constant:
 
     offset, length = record.blobs[0]
     array = encodings.decode(record.tag, record.raw_length, weights[offset : offset + length], record.shape, fail)
-    if len(weights) - offset - length < ROOM:
+    if len(weights) - offset - length < ROOM and not isinstance(weights.obj, PrivateCopy):
         array = _with_room(array)
+    if record.tag == encodings.FLOAT32 and array.nbytes >= WORTH_RELEASING and isinstance(weights.obj, PrivateCopy):
+        return ReleasableConstant(record.name, array)
     if record.tag != encodings.INT8:
         return Constant(record.name, array, encodings.NAMES[record.tag])
     channels = 1 if record.axis is None else record.shape[record.axis]

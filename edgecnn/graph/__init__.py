@@ -1,6 +1,16 @@
 """The portable graph: tensors, nodes, the operator table, its naive meaning, and rewriting."""
 
-from edgecnn.graph.graph import Constant, Graph, Node, Port, Quantization, Tensor
+from edgecnn.graph.graph import Constant, Graph, Node, Port, Quantization, ReleasableConstant, Tensor
 from edgecnn.graph.operators import ACTIVATIONS, OPERATORS
 
-__all__ = ["ACTIVATIONS", "OPERATORS", "Constant", "Graph", "Node", "Port", "Quantization", "Tensor"]
+__all__ = [
+    "ACTIVATIONS",
+    "OPERATORS",
+    "Constant",
+    "Graph",
+    "Node",
+    "Port",
+    "Quantization",
+    "ReleasableConstant",
+    "Tensor",
+]

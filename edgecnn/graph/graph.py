@@ -7,7 +7,7 @@ immutable: a rewrite makes a new one (see rewrite.py). Every rule that a graph m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,54 @@ class Constant:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return self.array.nbytes
+
+
+class ReleasableConstant(Constant):
+    """A constant whose array need not be kept in memory once something else can give it back: each look at it then makes it
+    anew.
+
+    It is a `Constant` to everybody; only who owns the graph alone may release it (see runtime/planner.py).
+    """
+
+    _array: np.ndarray | None
+    _again: Callable[[], np.ndarray]
+    _shape: tuple[int, ...]
+
+    @property
+    def array(self) -> np.ndarray:
+        return self._again() if self._array is None else self._array
+
+    @array.setter
+    def array(self, value: np.ndarray) -> None:
+        object.__setattr__(self, "_array", value)
+        object.__setattr__(self, "_shape", value.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self._shape) * 4  # it is float32
+
+    def release(self, again: Callable[[], np.ndarray]) -> np.ndarray:
+        """Give the array up, to the caller.
+
+        Args:
+            again: makes the same values anew.
+        """
+        array = self.array
+        object.__setattr__(self, "_again", again)
+        object.__setattr__(self, "_array", None)
+        return array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Constant, (self.name, self.array, self.encoding, self.quantization)
 
 
 @dataclass(frozen=True)

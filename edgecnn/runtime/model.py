@@ -75,12 +75,14 @@ class Model:
         file_size: int | None = None,
         isa: str | None = None,
         algorithms: Mapping[str, str] | None = None,
+        release: bool = False,
     ) -> None:
         self._describe(graph, file_size)
         self._algorithms = dict(algorithms or {})
         self._instruction_set = cpu.choose(isa)
         self._threads = threading_rules.choose(threads)
-        self._weights = PackedWeights(self._threads)
+        # Other sizes may need other algorithms, whose weights are packed anew.
+        self._weights = PackedWeights(self._threads, release and self._sizes_known)
         if self._sizes_known:
             self._plan(self._own_sizes)
 
@@ -288,7 +290,7 @@ class Model:
         lines.append(f"{'operator':<22} {'shape':<16} {'kernel':<32} {'MACs':>14} {'weight bytes':>12}  node")
         for step, nodes in zip(chosen.steps, chosen.step_nodes, strict=True):
             constants = [self._graph.constants[n] for node in nodes for n in node.inputs if n in self._graph.constants]
-            size = sum(constant.array.nbytes for constant in constants)
+            size = sum(constant.nbytes for constant in constants)
             shape = "x".join(str(size) for size in chosen.shapes[nodes[-1].output]) if nodes else ""
             macs = macs_of(nodes, self._graph, chosen.shapes)
             lines.append(f"{_operators(nodes):<22} {shape:<16} {step.kernel:<32} {macs:>14,} {size:>12,}  {step.name}")
@@ -543,8 +545,9 @@ def load(
     max_bytes: int | None = None,
     tune: bool = False,
     precision: str = "float32",
+    mmap: bool = False,
 ) -> Model:
-    """Load a model.
+    """Load a model. It does not depend on its file any more: whoever changes or deletes that changes no answer.
 
     Args:
         source: path of an .ecnn file, its bytes, or a graph.
@@ -559,20 +562,25 @@ def load(
         precision: what is computed in: "float32"; on other devices than "cpu" also "tf32" (float32 whose products a GPU
             rounds to 11 bits), "float16" or "bfloat16". Inputs and outputs are float32 all the same.
 
+        mmap: keep the file mapped into memory in place of reading it, for devices with little memory: weights that are packed, or
+            used once a call, then take none beside the system's own copy of the file. Such a file must not be changed while the
+            model is in use: who overwrites it changes answers, and who cuts it short ends the process (SIGBUS). To replace
+            it, write another beside it and rename that.
+
     Raises:
         ModelFileError: the file cannot be read (CorruptFileError, VersionError).
         DeviceError: there is no such device here, or EDGECNN_ISA names an instruction set that is not there.
         MissingPackageError: the device needs TensorFlow, which is not installed.
         InputError: threads, precision or tune do not go with the device, or are no sensible values.
     """
-    make = _maker(device, threads, tune, precision)
+    make = _maker(device, threads, tune, precision, not isinstance(source, Graph))
     size: int | None = None
     if isinstance(source, Graph):
         source.check()
         graph = source
         model = make(graph, None)
     else:
-        with file_format.reading(source, max_bytes=max_bytes) as graph:
+        with file_format.reading(source, max_bytes=max_bytes, mapped=mmap) as graph:
             size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
             model = make(graph, size)
     if not tune:
@@ -582,12 +590,16 @@ def load(
     return Model(graph, threads=threads, file_size=size, algorithms=tuned(model).algorithms)
 
 
-def _maker(device: str, threads: int | None, tune: bool, precision: str) -> Maker:
-    """What makes a model for a device, which is there."""
+def _maker(device: str, threads: int | None, tune: bool, precision: str, owned: bool) -> Maker:
+    """What makes a model for a device, which is there.
+
+    Args:
+        owned: whether nobody else has its graph.
+    """
     if device == "cpu":
         if precision != "float32":
             raise InputError(f'precision={precision!r}: on device="cpu" edgecnn computes in "float32"')
-        return lambda graph, size: Model(graph, threads=threads, file_size=size)
+        return lambda graph, size: Model(graph, threads=threads, file_size=size, release=owned and not tune)
     assert open_device is not None  # the package has put it there
     make = open_device(device, precision)
     if threads is not None:

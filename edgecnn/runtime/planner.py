@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgecnn.errors import GraphError, InputError
-from edgecnn.format.mapping import forget
-from edgecnn.graph import OPERATORS, Constant, Graph, Node
+from edgecnn.format.mapping import forget, give_back
+from edgecnn.graph import OPERATORS, Constant, Graph, Node, ReleasableConstant
 from edgecnn.runtime.bands import BUFFER_BYTES, find_chains
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
@@ -39,15 +41,22 @@ SHARED_BYTES = 2**18
 """Weights of fewer bytes are packed by one thread."""
 
 
+Unpack = Callable[[Any, tuple[int, ...]], np.ndarray]
+"""From what is packed and the shape of a constant to that constant's array, bit by bit."""
+
+
 @dataclass
 class PackedWeights:
     """Packed weights by (node, purpose), shared by all plans of a model: packing does not depend on the input's size.
 
     Attributes:
         threads: how many may pack.
+        release: whether constants are given up that can be had again from what is packed: of a model that has its graph for
+            itself, and one plan.
     """
 
     threads: int = 1
+    release: bool = False
     store: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
@@ -73,13 +82,30 @@ class Packing:
         self.shelf = Shelf(expected)
         self.sources: list[np.ndarray] = []
         self.waiting = 0
+        self.releasable: Mapping[str, ReleasableConstant] = {}
+        self.packed_constants: list[tuple[ReleasableConstant, Callable[[], np.ndarray]]] = []
+        self.released: list[list[np.ndarray]] = []
 
-    def get(self, key: tuple[str, str], sources: Sequence[np.ndarray], pack: Callable[[Shelf], Any]) -> Any:
+    def get(
+        self,
+        key: tuple[str, str],
+        sources: Sequence[np.ndarray],
+        pack: Callable[[Shelf], Any],
+        name: str = "",
+        unpack: Unpack | None = None,
+    ) -> Any:
         """What `pack` gives for some constants, once. Its values may be filled in later, by `finish` at the latest; then the
-        constants are not needed in memory any more."""
+        constants are not needed in memory any more.
+
+        Args:
+            name: the constant that `unpack` gives back from what is packed.
+        """
         known = self.weights.store if key in self.weights.store else self.packed
         if key not in known:
             known[key] = pack(self.shelf)
+            constant = self.releasable.get(name)
+            if constant is not None and unpack is not None:
+                self.packed_constants.append((constant, partial(unpack, known[key], constant.shape)))
         self.sources += sources
         self.waiting += sum(source.nbytes for source in sources)
         if self.waiting > WAITING_BYTES:
@@ -91,6 +117,10 @@ class Packing:
         forget(self.sources)
         self.sources, self.waiting = [], 0
         self.shelf.fillings.clear()
+        # What is packed just now may still be held by its node's `Placed`: then it is given back the next time.
+        self.released += [[constant.release(again)] for constant, again in self.packed_constants]
+        self.packed_constants.clear()
+        self.released = [box for box in self.released if not give_back(box)]
 
     def finish(self) -> None:
         """Fill in what waits, and let other plans see it."""
@@ -139,10 +169,12 @@ class Placed(NamedTuple):
         index = self.roles.get(role)
         return None if index is None else self.constants[index]
 
-    def packed(self, purpose: str, pack: Callable[[Shelf], Any]) -> Any:
+    def packed(self, purpose: str, pack: Callable[[Shelf], Any], unpack: Unpack | None = None) -> Any:
         """This node's packed weights for a purpose; see `Packing.get`."""
         sources = [constant for constant in self.constants if constant is not None]
-        return self.packing.get((self.node.name, f"{purpose} {self.instruction_set.name}"), sources, pack)
+        weights = self.node.inputs[self.roles["weights"]] if unpack is not None else ""
+        key = (self.node.name, f"{purpose} {self.instruction_set.name}")
+        return self.packing.get(key, sources, pack, weights, unpack)
 
     @property
     def macs(self) -> int:
@@ -246,7 +278,9 @@ def plan(
     chain_of = {node.name: chain for chain in chains for node in chain}
     places = layout(graph, shapes, chains)
     compared = _compared(graph)
-    packing = Packing(weights, sum(constant.array.nbytes for constant in graph.constants.values()))
+    packing = Packing(weights, sum(constant.nbytes for constant in graph.constants.values()))
+    if weights.release:
+        packing.releasable = _releasable(graph)
     steps: list[Step] = []
     nodes: list[tuple[Node, ...]] = []
 
@@ -266,7 +300,7 @@ def plan(
         if len(chain) > 1:
             step: Step | None = _chained(chain, [prepared(link) for link in chain])
         else:
-            _, step = prepared(node)
+            step = prepared(node)[1]
         if step is not None:
             step.name = node.name
             steps.append(step)
@@ -286,6 +320,16 @@ def plan(
         max(view.pixel for view in places.views.values()),
     )
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
+
+
+def _releasable(graph: Graph) -> dict[str, ReleasableConstant]:
+    """Constants that a single node reads."""
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    return {
+        name: constant
+        for name, constant in graph.constants.items()
+        if isinstance(constant, ReleasableConstant) and readers[name] == 1
+    }
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def _weight_bytes(graph: Graph, nodes: Sequence[Any], weights: PackedWeights) ->
     total = 0
     for node in nodes:
         packed = weights.nbytes_of(node.name)
-        plain = {name: graph.constants[name].array.nbytes for name in node.inputs if name in graph.constants}
+        plain = {name: graph.constants[name].nbytes for name in node.inputs if name in graph.constants}
         total += packed or sum(plain.values())
     return total
 

@@ -118,7 +118,7 @@ def predict(graph: Graph, rates: Rates, inputs: Mapping[str, tuple[int, ...]] | 
         InputError: a size is not known.
     """
     steps = []
-    stored = sum(constant.array.nbytes for constant in graph.constants.values()) > LAST_CACHE_BYTES
+    stored = sum(constant.nbytes for constant in graph.constants.values()) > LAST_CACHE_BYTES
     for placed in outline(graph, sizes_of(graph, inputs), rates.instruction_set).steps:
         work = work_of(placed, stored)
         if not work:

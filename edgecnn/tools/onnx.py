@@ -45,7 +45,7 @@ def to_onnx(graph: Graph) -> Any:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
         raise MissingPackageError('writing ONNX needs onnx: pip install "edgecnn[onnx]"') from error
-    total = sum(constant.array.nbytes for constant in graph.constants.values())
+    total = sum(constant.nbytes for constant in graph.constants.values())
     if total > MOST_BYTES:
         raise InputError(
             f"{total:,} bytes of weights: an ONNX file without others beside it holds no more than {MOST_BYTES:,}"

@@ -11,6 +11,7 @@ import pytest
 
 from edgecnn.format.checksum import CHUNK, checksum_of
 from edgecnn.format.mapping import forget
+from edgecnn.format.source import MappedFile
 
 
 def resident(path: Path) -> int:
@@ -31,7 +32,7 @@ def mapped(tmp_path: Path) -> tuple[Path, memoryview, bytes]:
     path = tmp_path / "data"
     path.write_bytes(data)
     with open(path, "rb") as file:
-        return path, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), data
+        return path, memoryview(MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)), data
 
 
 def test_a_checksum_is_that_of_all_bytes_and_keeps_few_of_them(mapped: tuple[Path, memoryview, bytes]) -> None:

@@ -32,7 +32,7 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_rows, ec_run, ec_share, 
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
-from edgecnn.runtime.kernels.packing import pack_panels
+from edgecnn.runtime.kernels.packing import pack_panels, unpack_panels
 from edgecnn.runtime.memory import View
 
 # Long sums are cut into slices that are summed alone and then added up: the error of a sum of n terms grows with the
@@ -300,6 +300,7 @@ class Product(NamedTuple):
         out: view of the first output plane, whose height and width are `out_size`'s.
         out_plane: floats from one output plane to the next.
         purpose: tells packed weights of one node apart.
+        whole: whether the weights are all that the node has, in their own order.
     """
 
     weights: np.ndarray
@@ -313,6 +314,7 @@ class Product(NamedTuple):
     out: View
     out_plane: int
     purpose: str = "panels"
+    whole: bool = False
 
 
 cdef int describe(convolution_arguments *a, placed, product) except -1:
@@ -388,6 +390,7 @@ cdef ConvolutionStep prepare_product(placed, product):
         lambda shelf: pack_panels(
             product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows, shelf
         ),
+        unpack_product if product.whole else None,
     )
     step.keep = packed
     step.panel = as_panels(packed, panels)
@@ -414,6 +417,11 @@ cdef ConvolutionStep prepare_product(placed, product):
     return step
 
 
+def unpack_product(packed, shape):
+    """A node's weights, from the panels of its product."""
+    return unpack_panels(*packed, shape)
+
+
 def in_three(values, filler):
     """One value an axis, for depth, height and width: axes that are not there are in front."""
     return (filler,) * (3 - len(values)) + tuple(values)
@@ -428,7 +436,7 @@ def product_of(placed, groups):
     if placed.node.operator == "dense":
         x = placed.view("x")
         size, ones = (1, x.height, x.width), (1, 1, 1)
-        return Product(weights, ones, ones, ones, (0, 0, 0), size, size, 1, placed.out, 0)
+        return Product(weights, ones, ones, ones, (0, 0, 0), size, size, 1, placed.out, 0, whole=True)
     size, out_size = placed.shapes[0][:-1], placed.out_shape[:-1]
     kernel, dilations = weights.shape[: len(size)], attributes["dilations"]
     pads = resolve_pads(attributes, size, effective_kernel(kernel, dilations))
@@ -444,6 +452,7 @@ def product_of(placed, groups):
         groups,
         placed.out,
         sizes[1] * placed.out.row,
+        whole=True,
     )
 
 

@@ -10,7 +10,7 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
 from edgecnn.graph.operators import effective_kernel, resolve_pads
 from edgecnn.runtime.kernels.convolution import prepare_multiplied_depthwise
-from edgecnn.runtime.kernels.packing import pack_depthwise
+from edgecnn.runtime.kernels.packing import pack_depthwise, unpack_depthwise
 
 
 ctypedef struct depthwise_arguments:
@@ -70,7 +70,9 @@ def prepare_depthwise_conv(placed):
     pads = resolve_pads(attributes, placed.shapes[0][:-1], effective_kernel(kernel, dilations))
     rows, columns = in_two(kernel, 1)
     filters, bias = weights.reshape(rows, columns, channels), placed.constant("bias")
-    packed = placed.packed("depthwise", lambda shelf: pack_depthwise(filters, bias, instruction_set.lanes, shelf))
+    packed = placed.packed(
+        "depthwise", lambda shelf: pack_depthwise(filters, bias, instruction_set.lanes, shelf), unpack_depthwise
+    )
     step.keep = packed
     a.weights = <const float *>values_of(packed)
     a.x, a.out = as_view(x), as_view(out)

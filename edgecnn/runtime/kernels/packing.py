@@ -127,6 +127,23 @@ def pack_panels(
     return packed, panels
 
 
+def unpack_panels(packed: np.ndarray, panels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The matrix that `pack_panels` has packed, bit by bit, read-only.
+
+    Args:
+        shape: of the result; filters last.
+    """
+    filters = int((panels[:, 1] + panels[:, 2]).max())
+    weights = np.empty((math.prod(shape) // filters, filters), np.float32)
+    depth = len(weights)
+    for _, column, columns, start, biases in panels.tolist():
+        width = start - biases  # a panel's biases are as wide as its rows, and lie before them
+        weights[:, column : column + columns] = packed[start : start + depth * width].reshape(depth, width)[:, :columns]
+    weights = weights.reshape(shape)
+    weights.flags.writeable = False
+    return weights
+
+
 @lru_cache(maxsize=256)
 def _lay_panels(depth: int, filters: int, groups: int, lanes: int, rows: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """Where panels lie, and the floats of all; filters: of a group. Networks repeat themselves, and so it is remembered."""
@@ -261,6 +278,18 @@ def pack_depthwise(weights: np.ndarray, bias: np.ndarray | None, lanes: int, she
     # As a matrix's panels of one vector.
     packed, _ = pack_panels(weights.reshape(rows * columns, channels), bias, 1, lanes, (1,), shelf)
     return packed.reshape(-1, 1 + rows * columns, lanes)
+
+
+def unpack_depthwise(packed: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The weights that `pack_depthwise` has packed, bit by bit, read-only.
+
+    Args:
+        shape: of the result, (..., C, 1).
+    """
+    weights = packed[:, 1:].transpose(1, 0, 2).reshape(packed.shape[1] - 1, -1)[:, : shape[-2]].reshape(shape)
+    weights = np.ascontiguousarray(weights)
+    weights.flags.writeable = False
+    return weights
 
 
 POINTS = {1: (), 4: (0.0, 1.0, -1.0), 6: (0.0, 0.625, -0.625, 1.5, -1.5), 8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0)}

@@ -1,0 +1,104 @@
+"""The bytes of an .ecnn file: a copy of its own for each reader, or the file mapped into memory."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import stat
+import sys
+from typing import Any, BinaryIO
+
+from edgecnn.errors import CorruptFileError, ModelFileError
+
+CHUNK = 2**23
+"""Bytes that are read at a time: between two of them signals are handled."""
+
+LARGE_PAGE = 2**21
+
+
+ROOM = 64
+"""Bytes of the widest vector: kernels load whole ones, and mask the lanes beyond an array."""
+
+
+class MappedFile(mmap.mmap):
+    """A file mapped into memory: pages that are let go come back from the file. Of other mappings they would come back as zeros."""
+
+
+class PrivateCopy(mmap.mmap):
+    """Memory that holds a copy of a file, with room for a vector behind it. It gives the pages of what is released back to the
+    system."""
+
+
+def open_source(source: Any, mapped: bool = False) -> tuple[memoryview, str]:
+    """A file's bytes, and how to call it in errors.
+
+    Args:
+        source: a path, or the bytes. What the caller can still change is copied.
+        mapped: whether a path's file is mapped, and not read.
+
+    Raises:
+        CorruptFileError: the file is empty, or was cut short while it was read.
+        ModelFileError: there is no such file, it is no regular one, or cannot be read.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source if isinstance(source, bytes) else bytes(source)), "<bytes>"
+    path = os.fspath(source)  # no pathlib: importing it takes as long as reading a small network
+    try:
+        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelFileError(f"{path}: is {_kind(status.st_mode)}; wanted an .ecnn file")
+            if status.st_size == 0:
+                raise CorruptFileError(f"{path}: not an .ecnn file: it is empty")
+            if mapped:
+                return memoryview(MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path)
+            return _read(file, status.st_size, path), str(path)
+    except ModelFileError:
+        raise
+    except IsADirectoryError as error:
+        raise ModelFileError(f"{path}: is a folder; wanted an .ecnn file") from error
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file") from error
+    except MemoryError as error:
+        raise ModelFileError(f"{path}: cannot be read: there is no memory for its bytes; try mmap=True") from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise ModelFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A file descriptor, at once: a pipe that nobody writes to would keep the reader for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _kind(mode: int) -> str:
+    """What no regular file is."""
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((name for test, name in kinds if test(mode)), "no regular file")
+
+
+def _read(file: BinaryIO, size: int, path: str) -> memoryview:
+    """The whole of an open file, copied into memory that nobody else has."""
+    if sys.platform == "linux":
+        copy = PrivateCopy(-1, size + ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if size >= LARGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without large pages
+                copy.madvise(mmap.MADV_HUGEPAGE)
+    else:
+        copy = PrivateCopy(-1, size + ROOM)
+    target = memoryview(copy)[:size]
+    filled = 0
+    while filled < size:
+        count = file.readinto(target[filled : filled + CHUNK])  # type: ignore[attr-defined]
+        if not count:
+            raise CorruptFileError(
+                f"{path}: file is truncated: it ended after {filled} of {size} bytes while it was read"
+            )
+        filled += count
+    return target.toreadonly()
