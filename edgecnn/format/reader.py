@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgecnn.budget import Budget
 from edgecnn.errors import CorruptFileError, GraphError, ModelFileError
 from edgecnn.format import encodings
 from edgecnn.format import metadata as metadata_section
@@ -33,9 +34,6 @@ from edgecnn.format.primitives import Input
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
 from edgecnn.graph import Constant, Graph, Node, Port, Quantization, Tensor
 from edgecnn.graph.graph import MAX_ELEMENTS
-
-DEFAULT_BOUND = 2**30
-"""Bytes that decoding may allocate unless told otherwise, or 64 times the file, whichever is more."""
 
 
 @dataclass(frozen=True)
@@ -97,55 +95,61 @@ class _Record(NamedTuple):
         return encodings.memory(self.tag, self.raw_length, math.prod(self.shape))
 
 
-def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None) -> Graph:
+def read(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    max_bytes: int | None = None,
+    budget: Budget | None = None,
+) -> Graph:
     """Read an .ecnn file.
 
     Dense float32 constants are read-only views of the mapped file; others are decoded.
 
     Args:
         source: a path, or the file's bytes.
-        max_bytes: most bytes that decoding may allocate; None: 1 GiB, or 64 times the file if that is more.
+        max_bytes: most bytes that decoding may allocate; None: 64 MiB and 512 for each byte of the file.
+        budget: the account that the file is charged to, in place of one with max_bytes.
 
     Raises:
         CorruptFileError: the bytes contradict themselves or the format.
         VersionError: the file needs a newer reader.
         ModelFileError: no such file, no right to read it, or it exceeds max_bytes.
     """
-    with reading(source, max_bytes=max_bytes) as graph:
+    with reading(source, budget or Budget(max_bytes)) as graph:
         return graph
 
 
 @contextlib.contextmanager
-def reading(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None
-) -> Iterator[Graph]:
+def reading(source: str | os.PathLike[str] | bytes | bytearray | memoryview, budget: Budget) -> Iterator[Graph]:
     """As `read`, for work that may begin before the checksums of large sections are known: the block ends when they are.
 
     Raises:
         CorruptFileError: at the block's end, too, whatever else was raised in it.
     """
     data, name = _open(source)
+    budget.open(name, len(data))
     _, sections = parse_head(data, name)
     checksums = Checksums(data, sections, name)
     try:
-        yield _read(data, sections, name, max_bytes)
+        yield _read(data, sections, name, budget)
     finally:
         checksums.wait()
 
 
-def _read(data: memoryview, sections: list[Section], name: str, max_bytes: int | None) -> Graph:
+def _read(data: memoryview, sections: list[Section], name: str, budget: Budget) -> Graph:
     parts = _parts(data, sections, name)
     graph_input = Input(parts[GRAPH], f"{name}: section graph")
     strings = _strings(graph_input)
     records = _directory(parts, strings, name)
-    bound = max(DEFAULT_BOUND, 64 * len(data)) if max_bytes is None else max_bytes
-    wanted = sum(record.memory[0] for record in records) + max((record.memory[1] for record in records), default=0)
-    if wanted > bound:
-        raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory; the bound is {bound} (max_bytes)")
+    for record in records:
+        budget.hold(record.memory[0], ("constant", record.name))
+    largest = max(records, key=lambda record: record.memory[1], default=None)
+    if largest is not None:
+        budget.borrow(largest.memory[1], ("decoding constant", largest.name))
     try:
-        constants = {record.name: _constant(record, parts[WEIGHTS]) for record in records}
+        constants = {record.name: _constant(record, parts[WEIGHTS], budget) for record in records}
     except MemoryError as error:
-        raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory, more than there is") from error
+        raise budget.run_out() from error
     if len(constants) != len(records):
         raise CorruptFileError(f"{name}: section constants: two constants have the same name")
     metadata: dict[str, Any] = {}
@@ -283,7 +287,10 @@ def _with_room(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return copy
 
 
-def _constant(record: _Record, weights: memoryview) -> Constant:
+def _constant(record: _Record, weights: memoryview, budget: Budget) -> Constant:
+    if budget.deadline is not None:
+        budget.look(("constant", record.name))
+
     def fail(message: str) -> CorruptFileError:
         return CorruptFileError(f"{record.file}: constant {record.name!r}: {message}")
 
