@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 
 from edgecnn.errors import ConversionError, InputError, ModelFileError
 
@@ -60,6 +61,7 @@ class Budget:
         self.where = "<graph>"
         self.most_bytes = self.most_work = 0
         self.held = self.worked = 0
+        self.macs: Callable[[], int] | None = None
         self.last: What = "reading"
         """What was charged last: where memory runs out, that is what it ran out for."""
         self.open(self.where, 0)
@@ -87,9 +89,13 @@ class Budget:
         other.held = held
         return other
 
-    def allow(self, macs: int) -> None:
-        """Allow for the work of planning a network of so many multiply-accumulates."""
-        self.most_work += min(macs // MACS_OF_A_UNIT, MOST_FROM_MACS)
+    def allow(self, macs: Callable[[], int]) -> None:
+        """Allow for the work of planning a network.
+
+        Args:
+            macs: counts its multiply-accumulates; asked where the file's size alone does not allow for the work.
+        """
+        self.macs = macs
 
     def hold(self, size: int, what: What) -> None:
         """Charge bytes that are about to be allocated and stay."""
@@ -102,13 +108,19 @@ class Budget:
         if size > self.most_bytes - self.held:
             self._refuse(size, what, self.most_bytes)
 
-    def compute(self, size: int, what: What) -> None:
-        """Charge the bytes that a call will allocate: tensors and scratch. They are held against this machine's memory."""
-        self.last = what
+    def compute(self, size: int, what: Callable[[], What]) -> None:
+        """Charge the bytes that a call will allocate: tensors and scratch. They are held against this machine's memory.
+
+        Args:
+            what: asked where they are too many.
+        """
+        self.last = "computing one image"
         if self.max_bytes is not None:
-            self.borrow(size, what)
-        elif size > SMALL_BYTES and size > (most := int(SHARE_OF_MEMORY * memory_of_machine())):
-            self._refuse(size, what, most)
+            most = self.most_bytes - self.held
+        else:
+            most = size if size <= SMALL_BYTES else int(SHARE_OF_MEMORY * memory_of_machine())
+        if size > most:
+            self._refuse(size, what(), most)
 
     def work(self, units: int, what: What) -> None:
         """Charge work that is about to be done.
@@ -117,6 +129,9 @@ class Budget:
             units: of about 100 ns: a step of a loop in Python, or some dozens in C.
         """
         self.worked += units
+        if self.worked > self.most_work and self.macs is not None:
+            self.most_work += min(self.macs() // MACS_OF_A_UNIT, MOST_FROM_MACS)
+            self.macs = None
         if self.worked > self.most_work:
             raise self.error(
                 f"{self.where}: {_named(what)} would take {units} units of work, {self.worked} with what was done; the bound "

@@ -120,13 +120,19 @@ def read(
 
 
 @contextlib.contextmanager
-def reading(source: str | os.PathLike[str] | bytes | bytearray | memoryview, budget: Budget) -> Iterator[Graph]:
+def reading(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview, budget: Budget | None = None
+) -> Iterator[Graph]:
     """As `read`, for work that may begin before the checksums of large sections are known: the block ends when they are.
+
+    Args:
+        budget: the account that the file is charged to; None: a new one.
 
     Raises:
         CorruptFileError: at the block's end, too, whatever else was raised in it.
     """
     data, name = _open(source)
+    budget = budget or Budget()
     budget.open(name, len(data))
     _, sections = parse_head(data, name)
     checksums = Checksums(data, sections, name)
@@ -141,11 +147,7 @@ def _read(data: memoryview, sections: list[Section], name: str, budget: Budget) 
     graph_input = Input(parts[GRAPH], f"{name}: section graph")
     strings = _strings(graph_input)
     records = _directory(parts, strings, name)
-    for record in records:
-        budget.hold(record.memory[0], ("constant", record.name))
-    largest = max(records, key=lambda record: record.memory[1], default=None)
-    if largest is not None:
-        budget.borrow(largest.memory[1], ("decoding constant", largest.name))
+    _charge(records, budget)
     try:
         constants = {record.name: _constant(record, parts[WEIGHTS], budget) for record in records}
     except MemoryError as error:
@@ -161,6 +163,20 @@ def _read(data: memoryview, sections: list[Section], name: str, budget: Budget) 
     except (GraphError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{name}: {error}") from error
     return graph
+
+
+def _charge(records: list[_Record], budget: Budget) -> None:
+    """Charge what decoding takes, before anything is decoded."""
+    kept, besides, largest = 0, 0, ""
+    for record in records:
+        stays, passes = record.memory
+        kept += stays
+        if passes > besides:
+            besides, largest = passes, record.name
+        if kept > budget.most_bytes - budget.held:
+            budget.borrow(kept, ("the weights up to constant", record.name))
+    budget.hold(kept, "the weights")
+    budget.borrow(besides, ("decoding constant", largest))
 
 
 def describe(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> FileInfo:

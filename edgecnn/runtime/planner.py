@@ -273,7 +273,7 @@ def _plan(
     budget: Budget,
 ) -> Plan:
     shapes = infer_shapes(graph, inputs)
-    budget.allow(sum(macs_of((node,), graph, shapes) for node in graph.nodes))
+    budget.allow(lambda: macs_of(graph.nodes, graph, shapes))
     chains = find_chains(graph, shapes)
     chain_of = {node.name: chain for chain in chains for node in chain}
     places = layout(graph, shapes, chains, budget)
@@ -285,7 +285,8 @@ def _plan(
     def prepared(node: Node) -> tuple[Placed, Step | None]:
         # Of a chain one that computes rows.
         algorithm = ROWS if node.name in chain_of else algorithms.get(node.name, "")
-        budget.look(("node", node.name))
+        if budget.deadline is not None:
+            budget.look(("node", node.name))
         placed = _place(graph, node, shapes, places, instruction_set, packing, algorithm, node.name in compared)
         return placed, FAMILIES[node.operator](placed)
 
@@ -324,13 +325,15 @@ def _charge_call(
 ) -> None:
     """Hold what one image asks for, outputs, arena and each thread's scratch, against the budget."""
     outputs = 4 * sum(math.prod(shapes[port.tensor]) for port in graph.outputs)
-    widest = max(steps, key=lambda step: step.scratch, default=None)
-    scratch = 0 if widest is None else widest.scratch * threads
-    if widest is not None and scratch > places.arena + outputs:
-        what = (f"computing one image, most of it scratch for {threads} threads at node", widest.name)
-    else:
+    scratch = threads * max((step.scratch for step in steps), default=0)
+
+    def what() -> tuple[str, str]:
+        if scratch > places.arena + outputs:
+            widest = max(steps, key=lambda step: step.scratch)
+            return f"computing one image, most of it scratch for {threads} threads at node", widest.name
         largest = max(shapes, key=lambda name: math.prod(shapes[name]))
-        what = (f"computing one image, whose largest tensor has the shape {shapes[largest]},", largest)
+        return f"computing one image, whose largest tensor has the shape {shapes[largest]},", largest
+
     budget.compute(outputs + places.arena + scratch, what)
 
 
