@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": 0,
     "version": 0,
+    "budget": 1,
     "files": 1,
     "graph": 1,
     "format": 2,

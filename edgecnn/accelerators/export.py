@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 from edgecnn.accelerators.onnx import write_onnx
 from edgecnn.accelerators.saved_model import write_saved_model
 from edgecnn.accelerators.to_keras import to_keras
-from edgecnn.errors import DataFileError, InputError
-from edgecnn.files import check_free
+from edgecnn.errors import InputError
+from edgecnn.files import check_free, replacing_by_name
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,8 @@ def write_keras(source: Any, path: str | os.PathLike[str], overwrite: bool = Fal
         )
     check_free(target, overwrite)
     model = to_keras(source)
-    beside = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.keras")
-    try:
+    with replacing_by_name(target, ".keras") as beside:
         model.save(beside)
-        os.replace(beside, target)
-    except OSError as error:
-        raise DataFileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 FORMATS: Mapping[str, Format] = {

@@ -122,6 +122,16 @@ cdef class Checksum:
                 PyThread_release_lock(self.sum.done)
 
     @property
+    def finished(self):
+        """Whether the sum is known."""
+        if not self.started or self.forks != forks:
+            return not self.started
+        if PyThread_acquire_lock(self.sum.done, 0) == 0:
+            return False
+        PyThread_release_lock(self.sum.done)
+        return True
+
+    @property
     def value(self):
         """The sum, as soon as it is known."""
         self.wait()

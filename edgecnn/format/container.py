@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from edgecnn.errors import CorruptFileError, VersionError
 from edgecnn.format.checksum import Checksum
+from edgecnn.format.source import PrivateCopy
 
 MAGIC = b"\x89ECNN\r\n\x1a"
 VERSION = (1, 0)
@@ -129,6 +130,7 @@ class Checksums:
 
     def __init__(self, data: memoryview, sections: Sequence[Section], name: str) -> None:
         self.name = name
+        self.copy: PrivateCopy | None = None
         self.beside: tuple[Section, Checksum] | None = None
         """The largest section, if it is a large one: in sound files the weights."""
         largest = max(sections, key=lambda section: section.length, default=None)
@@ -137,6 +139,9 @@ class Checksums:
                 self._compare(section, Checksum(_part(data, section)))
         if largest is not None and largest.length > LARGE_SECTION:
             self.beside = largest, Checksum(_part(data, largest), beside=True)
+            if isinstance(data.obj, PrivateCopy):
+                self.copy = data.obj
+                self.copy.checksum = self.beside[1]
 
     def _compare(self, section: Section, checksum: Checksum) -> None:
         if checksum.value != section.checksum:
@@ -150,8 +155,12 @@ class Checksums:
         Raises:
             CorruptFileError: one is wrong.
         """
-        if self.beside:
-            self._compare(*self.beside)
+        try:
+            if self.beside:
+                self._compare(*self.beside)
+        finally:
+            if self.copy is not None:
+                self.copy.checksum = None
 
 
 def _part(data: memoryview, section: Section) -> memoryview:

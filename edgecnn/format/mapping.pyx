@@ -54,12 +54,13 @@ def mapping_of(array):
     return mapped if isinstance(mapped, MappedFile) else None
 
 
-def give_back(list box):
+def give_back(list box, bint wait=False):
     """Give the pages of an array in a `PrivateCopy` back to the system: its values are lost. Nothing is done where
-    anybody else holds the array, or memory that it shares.
+    anybody else holds the array, or memory that it shares, or is still adding up the copy.
 
     Args:
         box: holds the array, which nothing else holds; it is empty when the pages are gone.
+        wait: whether to wait for what adds up the copy.
 
     Returns:
         Whether the pages are gone.
@@ -70,7 +71,13 @@ def give_back(list box):
     copy = base.base.obj if isinstance(base, np.ndarray) and isinstance(base.base, memoryview) else None
     # `known` is held as `array` shall be; `base` is held by `array`, too.
     alone = sys.getrefcount(array) == sys.getrefcount(known) and sys.getrefcount(base) == sys.getrefcount(known) + 1
-    if not CAN_FORGET or not isinstance(copy, PrivateCopy) or not alone:
+    alone = alone and isinstance(copy, PrivateCopy) and CAN_FORGET
+    if alone and copy.checksum is not None and not copy.checksum.finished:
+        if wait:
+            copy.checksum.value
+        else:
+            alone = False
+    if not alone:
         box.append(array)
         return False
     start = <uintptr_t>values_of(copy)

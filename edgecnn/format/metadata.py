@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgecnn.errors import CorruptFileError, InputError
@@ -15,6 +15,9 @@ MOST_DEPTH = 64
 
 MOST_DIGITS = 640
 """Of an integer: what Python converts however `sys.set_int_max_str_digits` is set. The time grows with their square."""
+
+MOST_OF_A_KEY = 100
+"""Characters of a key that an error shows."""
 
 _LARGEST = 10**MOST_DIGITS
 _NO_BRACKETS = re.compile(rb'"[^"]*"|[^][{}"]+')
@@ -99,6 +102,16 @@ def _fault(value: Any) -> str | None:
     return None if value is None or type(value) in (dict, list) else f"is a {type(value).__name__}"
 
 
+def _path(place: Sequence[object], key: object) -> str:
+    """Where a value stands. It is written for faults alone: keys may be long, and each stands around many values."""
+    return "metadata" + "".join(f"[{_short(step)}]" for step in (*place, key))
+
+
+def _short(key: object) -> str:
+    text = repr(key)
+    return text if len(text) <= MOST_OF_A_KEY else f"{text[:MOST_OF_A_KEY]}..."
+
+
 def _complaint(metadata: dict[str, Any]) -> str | None:
     """What in metadata cannot be stored or would come back changed, and where it is; None if nothing.
 
@@ -109,14 +122,13 @@ def _complaint(metadata: dict[str, Any]) -> str | None:
     while unfinished:
         named, items = unfinished[-1]
         for key, value in items:
-            where = "metadata" + "".join(f"[{step!r}]" for step in (*place, key))
             if named and not isinstance(key, str):
-                return f"{where}: its key is no string"
+                return f"{_path(place, key)}: its key is no string"
             fault = (_fault(key) if named else None) or _fault(value)
             if fault is None and len(unfinished) >= MOST_DEPTH and isinstance(value, dict | list):
                 fault = f"nests deeper than {MOST_DEPTH}"
             if fault is not None:
-                return f"{where} {fault}"
+                return f"{_path(place, key)} {fault}"
             if isinstance(value, dict | list):
                 place.append(key)
                 unfinished.append(

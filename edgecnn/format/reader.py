@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgecnn.errors import CorruptFileError, GraphError, ModelFileError
+from edgecnn.budget import Budget
+from edgecnn.errors import CorruptFileError, GraphError
 from edgecnn.format import encodings
 from edgecnn.format import metadata as metadata_section
 from edgecnn.format.container import (
@@ -34,9 +35,6 @@ from edgecnn.format.source import ROOM, PrivateCopy, open_source
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
 from edgecnn.graph import Constant, Graph, Node, Port, Quantization, ReleasableConstant, Tensor
 from edgecnn.graph.graph import MAX_ELEMENTS
-
-DEFAULT_BOUND = 2**30
-"""Bytes that decoding may allocate unless told otherwise, or 64 times the file, whichever is more."""
 
 
 @dataclass(frozen=True)
@@ -98,61 +96,66 @@ class _Record(NamedTuple):
         return encodings.memory(self.tag, self.raw_length, math.prod(self.shape))
 
 
-def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview, *, max_bytes: int | None = None) -> Graph:
+def read(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    max_bytes: int | None = None,
+    budget: Budget | None = None,
+) -> Graph:
     """Read an .ecnn file.
 
     Dense float32 constants are read-only views of the file's bytes; others are decoded.
 
     Args:
         source: a path, or the file's bytes.
-        max_bytes: most bytes that decoding may allocate; None: 1 GiB, or 64 times the file if that is more.
+        max_bytes: most bytes that decoding may allocate; None: 64 MiB and 512 for each byte of the file.
+        budget: the account that the file is charged to, in place of one with max_bytes.
 
     Raises:
         CorruptFileError: the bytes contradict themselves or the format.
         VersionError: the file needs a newer reader.
         ModelFileError: no such file, no right to read it, or it exceeds max_bytes.
     """
-    with reading(source, max_bytes=max_bytes) as graph:
+    with reading(source, budget or Budget(max_bytes)) as graph:
         return graph
 
 
 @contextlib.contextmanager
 def reading(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+    budget: Budget | None = None,
     *,
-    max_bytes: int | None = None,
     mapped: bool = False,
 ) -> Iterator[Graph]:
     """As `read`, for work that may begin before the checksums of large sections are known: the block ends when they are.
 
     Args:
+        budget: the account that the file is charged to; None: a new one.
         mapped: whether a file is mapped into memory, and not read: whoever changes it then changes the weights.
 
     Raises:
         CorruptFileError: at the block's end, too, whatever else was raised in it.
     """
-    data, name = open_source(source, mapped)
+    budget = budget or Budget()
+    data, name = open_source(source, mapped, budget)
     _, sections = parse_head(data, name)
     checksums = Checksums(data, sections, name)
     try:
-        yield _read(data, sections, name, max_bytes)
+        yield _read(data, sections, name, budget)
     finally:
         checksums.wait()
 
 
-def _read(data: memoryview, sections: list[Section], name: str, max_bytes: int | None) -> Graph:
+def _read(data: memoryview, sections: list[Section], name: str, budget: Budget) -> Graph:
     parts = _parts(data, sections, name)
     graph_input = Input(parts[GRAPH], f"{name}: section graph")
     strings = _strings(graph_input)
     records = _directory(parts, strings, name)
-    bound = max(DEFAULT_BOUND, 64 * len(data)) if max_bytes is None else max_bytes
-    wanted = sum(record.memory[0] for record in records) + max((record.memory[1] for record in records), default=0)
-    if wanted > bound:
-        raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory; the bound is {bound} (max_bytes)")
+    _charge(records, budget)
     try:
-        constants = {record.name: _constant(record, parts[WEIGHTS]) for record in records}
+        constants = {record.name: _constant(record, parts[WEIGHTS], budget) for record in records}
     except MemoryError as error:
-        raise ModelFileError(f"{name}: its weights take {wanted} bytes of memory, more than there is") from error
+        raise budget.run_out() from error
     if len(constants) != len(records):
         raise CorruptFileError(f"{name}: section constants: two constants have the same name")
     metadata: dict[str, Any] = {}
@@ -166,10 +169,24 @@ def _read(data: memoryview, sections: list[Section], name: str, max_bytes: int |
     return graph
 
 
+def _charge(records: list[_Record], budget: Budget) -> None:
+    """Charge what decoding takes, before anything is decoded."""
+    kept, besides, largest = 0, 0, ""
+    for record in records:
+        stays, passes = record.memory
+        kept += stays
+        if passes > besides:
+            besides, largest = passes, record.name
+        if kept > budget.most_bytes - budget.held:
+            budget.borrow(kept, ("the weights up to constant", record.name))
+    budget.hold(kept, "the weights")
+    budget.borrow(besides, ("decoding constant", largest))
+
+
 def describe(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> FileInfo:
     """What a file is made of: sections, and how each constant is stored. Reads the whole file and checks it."""
     graph = read(source)
-    data, name = open_source(source)
+    data, name = open_source(source, False, Budget())
     version, sections = parse_head(data, name)
     parts = _parts(data, sections, name)
     records = _directory(parts, _strings(Input(parts[GRAPH], name)), name)
@@ -269,7 +286,10 @@ def _with_room(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return copy
 
 
-def _constant(record: _Record, weights: memoryview) -> Constant:
+def _constant(record: _Record, weights: memoryview, budget: Budget) -> Constant:
+    if budget.deadline is not None:
+        budget.look(("constant", record.name))
+
     def fail(message: str) -> CorruptFileError:
         return CorruptFileError(f"{record.file}: constant {record.name!r}: {message}")
 

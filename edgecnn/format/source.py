@@ -7,9 +7,13 @@ import mmap
 import os
 import stat
 import sys
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from edgecnn.budget import Budget
 from edgecnn.errors import CorruptFileError, ModelFileError
+
+if TYPE_CHECKING:
+    from edgecnn.format.checksum import Checksum
 
 CHUNK = 2**23
 """Bytes that are read at a time: between two of them signals are handled."""
@@ -27,21 +31,29 @@ class MappedFile(mmap.mmap):
 
 class PrivateCopy(mmap.mmap):
     """Memory that holds a copy of a file, with room for a vector behind it. It gives the pages of what is released back to the
-    system."""
+    system.
+
+    Attributes:
+        checksum: what is still adding it up, while it must not change.
+    """
+
+    checksum: Checksum | None = None
 
 
-def open_source(source: Any, mapped: bool = False) -> tuple[memoryview, str]:
+def open_source(source: Any, mapped: bool, budget: Budget) -> tuple[memoryview, str]:
     """A file's bytes, and how to call it in errors.
 
     Args:
         source: a path, or the bytes. What the caller can still change is copied.
         mapped: whether a path's file is mapped, and not read.
+        budget: becomes the account of the file; memory for its bytes is charged to it.
 
     Raises:
         CorruptFileError: the file is empty, or was cut short while it was read.
         ModelFileError: there is no such file, it is no regular one, or cannot be read.
     """
     if isinstance(source, bytes | bytearray | memoryview):
+        budget.open("<bytes>", memoryview(source).nbytes)
         return memoryview(source if isinstance(source, bytes) else bytes(source)), "<bytes>"
     path = os.fspath(source)  # no pathlib: importing it takes as long as reading a small network
     try:
@@ -51,8 +63,10 @@ def open_source(source: Any, mapped: bool = False) -> tuple[memoryview, str]:
                 raise ModelFileError(f"{path}: is {_kind(status.st_mode)}; wanted an .ecnn file")
             if status.st_size == 0:
                 raise CorruptFileError(f"{path}: not an .ecnn file: it is empty")
+            budget.open(str(path), status.st_size)
             if mapped:
                 return memoryview(MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path)
+            budget.hold(status.st_size, "the file's own bytes")
             return _read(file, status.st_size, path), str(path)
     except ModelFileError:
         raise

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from edgecnn.errors import GraphError, InputError, ModelFileError
+from edgecnn.files import replacing
 from edgecnn.format import encodings
 from edgecnn.format import metadata as metadata_section
 from edgecnn.format.container import (
@@ -40,7 +41,7 @@ def encode(graph: Graph, *, compress: bool = False) -> bytes:
 
 
 def write(graph: Graph, path: str | os.PathLike[str], *, compress: bool = False, overwrite: bool = False) -> int:
-    """Write a graph to an .ecnn file, beside it first, then renamed: no half file is ever left, and none is lost.
+    """Write a graph to an .ecnn file, whole or not at all: no half file is ever left, and none is lost (see files.py).
 
     Args:
         compress: compress each constant losslessly (zlib) where that makes it smaller.
@@ -52,28 +53,13 @@ def write(graph: Graph, path: str | os.PathLike[str], *, compress: bool = False,
     Raises:
         GraphError: the graph breaks a rule.
         InputError: the file exists and may not be replaced.
-        ModelFileError: it cannot be written (no such folder, no right, disk full).
+        ModelFileError: it cannot be written (no such folder, no right, disk full), or there is a folder, a device or a pipe.
     """
-    from pathlib import Path  # here: it is a sixth of edgecnn's import
-
     graph.check()
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise InputError(
-            f"{target}: exists already; allow to replace it (overwrite=True, --force) or name another file"
-        )
-    beside = target.with_name(f".{target.name}.{os.urandom(6).hex()}.part")
-    try:
-        with open(beside, "xb") as file:
-            size = _write_to(file, graph, compress)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except OSError as error:
-        raise ModelFileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-    return size
+    if os.path.exists(path) and not overwrite:
+        raise InputError(f"{path}: exists already; allow to replace it (overwrite=True, --force) or name another file")
+    with replacing(path, ModelFileError) as file:
+        return _write_to(file, graph, compress)
 
 
 def _write_to(file: BinaryIO, graph: Graph, compress: bool) -> int:

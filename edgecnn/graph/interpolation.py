@@ -17,12 +17,51 @@ Array = np.ndarray[Any, Any]
 CUBIC_STEPS = 1024
 """TensorFlow reads cubic weights from a table with this many entries between two pixels (resize_bicubic_op.cc)."""
 
+ENTRY_BYTES = 64
+"""A place and a weight of a table, with what they are computed from."""
+
+KERNELS = {
+    "linear": 1.0,
+    "cubic": 2.0,
+    "cubic_table": 2.0,
+    "lanczos3": 3.0,
+    "lanczos5": 5.0,
+    "gaussian": 1.5,
+    "mitchell": 2.0,
+}
+"""How far each method's kernel reaches, in input pixels where nothing is stretched."""
+
 
 def axis_table(attributes: Mapping[str, Any], axis: int, length: int, size: int) -> tuple[Array, Array]:
     """Places and weights for a `resize` node's attributes along the height (0) or the width (1); see below."""
-    scale = size / length if attributes["sizes"][axis] else attributes["scales"][axis]
+    scale = _scale(attributes, axis, length, size)
     names = ("method", "coordinates", "rounding", "cubic_coefficient", "exclude_outside", "antialias")
     return interpolation_table(length, size, scale, **{name: attributes[name] for name in names})
+
+
+def table_entries(attributes: Mapping[str, Any], axis: int, length: int, size: int) -> int:
+    """How many entries `axis_table` gives, at most; it takes `ENTRY_BYTES` of memory for each while it works."""
+    method = attributes["method"]
+    if method == "area":
+        return size * min(length, -(-length // size) + 1)
+    if method == "nearest":
+        return size
+    if method not in KERNELS:
+        return size * (4 if method.startswith("cubic") else 2)
+    if not attributes["antialias"]:
+        return size * (4 if method.startswith("cubic") else 2 if method == "linear" else _taps(method, 1.0))
+    taps = _taps(method, max(1.0, 1.0 / _scale(attributes, axis, length, size)))
+    return size * (min(length, taps) if attributes["exclude_outside"] else taps)
+
+
+def _scale(attributes: Mapping[str, Any], axis: int, length: int, size: int) -> float:
+    """Output pixels for one input pixel."""
+    return size / length if attributes["sizes"][axis] else float(attributes["scales"][axis])
+
+
+def _taps(method: str, stretch: float) -> int:
+    """Places that a stretched kernel reaches."""
+    return 2 * math.ceil(KERNELS[method] * stretch) + 1
 
 
 def interpolation_table(
@@ -134,17 +173,17 @@ def _windowed(
 ) -> tuple[Array, Array]:
     """A kernel function around each centre, stretched where an image shrinks and antialias asks for it. All weights add up to
     one, or, where places outside are excluded, those of the places inside the image."""
-    kernels: dict[str, tuple[float, Callable[[Array], Array]]] = {
-        "linear": (1.0, lambda x: np.maximum(0.0, 1 - x)),
-        "cubic": (2.0, lambda x: _keys(x, coefficient)),
-        "cubic_table": (2.0, lambda x: _keys(x, coefficient)),
-        "lanczos3": (3.0, _lanczos(3.0)),
-        "lanczos5": (5.0, _lanczos(5.0)),
-        "gaussian": (1.5, _gaussian),
-        "mitchell": (2.0, _mitchell),
+    functions: dict[str, Callable[[Array], Array]] = {
+        "linear": lambda x: np.maximum(0.0, 1 - x),
+        "cubic": lambda x: _keys(x, coefficient),
+        "cubic_table": lambda x: _keys(x, coefficient),
+        "lanczos3": _lanczos(3.0),
+        "lanczos5": _lanczos(5.0),
+        "gaussian": _gaussian,
+        "mitchell": _mitchell,
     }
-    radius, function = kernels[method]
-    taps = 2 * math.ceil(radius * stretch) + 1
+    radius, function = KERNELS[method], functions[method]
+    taps = _taps(method, stretch)
     first = np.ceil(centers - radius * stretch)
     if exclude:
         taps = min(length, taps)
@@ -157,11 +196,9 @@ def _windowed(
 
 def _area(length: int, size: int) -> tuple[Array, Array]:
     """The mean of the pixels from floor(i * length / size) to ceil((i + 1) * length / size): adaptive average pooling."""
-    starts = [i * length // size for i in range(size)]
-    ends = [-(-(i + 1) * length // size) for i in range(size)]
-    taps = max(end - start for start, end in zip(starts, ends, strict=True))
-    places, weights = np.zeros((size, taps), np.int64), np.zeros((size, taps))
-    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        places[i] = np.minimum(start + np.arange(taps), length - 1)
-        weights[i, : end - start] = 1 / (end - start)
-    return places, weights
+    i = np.arange(size, dtype=np.int64 if length * (size + 1) < 2**62 else object)
+    starts = (i * length // size).astype(np.int64)
+    counts = (-(-(i + 1) * length // size)).astype(np.int64) - starts
+    taps = np.arange(counts.max(initial=0))
+    places = np.minimum(starts[:, None] + taps, length - 1)
+    return places, np.where(taps < counts[:, None], 1 / counts[:, None], 0.0)

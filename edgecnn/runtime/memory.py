@@ -9,16 +9,21 @@ size. Source of the placement: Pisarchyk & Lee 2020 (arXiv 2001.03288), section 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
+from edgecnn.budget import Budget
 from edgecnn.graph import Graph, Node
 from edgecnn.runtime.arena import place
 
 ALIGNMENT = 16
 """Floats: blocks start at multiples of 64 bytes."""
+
+PLACED_IN_A_UNIT = 64
+"""Pairs of blocks that are looked at in a unit of work (see budget.py)."""
 
 ARENA = 0
 """The buffer number of the arena; inputs follow, then outputs."""
@@ -117,13 +122,22 @@ class _Block:
     first: int
     last: int
     buffer: int = ARENA
-    members: list[str] = field(default_factory=list)
+    members: deque[str] = field(default_factory=deque)
     offset: int = 0
+    sliced: bool = False
+    """Whether a member lies inside another tensor, or another in it: such blocks are not merged any more."""
 
 
 class _Layouter:
-    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], chains: Sequence[Sequence[Node]]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: Mapping[str, tuple[int, ...]],
+        chains: Sequence[Sequence[Node]],
+        budget: Budget | None,
+    ) -> None:
         self.graph = graph
+        self.budget = budget
         self.shapes = shapes
         self.order = {node.name: index for index, node in enumerate(graph.nodes)}
         # The links of a chain work at the same time, which is that of the last.
@@ -135,6 +149,8 @@ class _Layouter:
         """A tensor that lies inside another: (the other, first channel)."""
         self.outer: set[str] = set()
         """Those that others lie in."""
+        self.roots: dict[str, tuple[str, int]] = {}
+        """What `_root` found, once all slices are known."""
         self.blocks: dict[str, _Block] = {}
         self.skipped: set[str] = set()
         self.fixed = {port.tensor: 1 + index for index, port in enumerate(graph.inputs)}
@@ -149,6 +165,8 @@ class _Layouter:
         for node in reversed(self.graph.nodes):
             if node.operator == "concatenate":
                 self._slice_concatenation(node)
+        for name in (*self.slices, *self.outer):
+            self.blocks[name].sliced = True
         for node in self.graph.nodes:
             self._share_in_place(node)
         arena, placed = self._place()
@@ -184,7 +202,7 @@ class _Layouter:
             last = max([first, *reads])
             if name in self.graph.output_tensors:
                 last = end
-            self.blocks[name] = _Block(name, first, last, self.fixed.get(name, ARENA), [name])
+            self.blocks[name] = _Block(name, first, last, self.fixed.get(name, ARENA), deque([name]))
 
     def _fix_outputs(self) -> None:
         """Outputs are computed where the caller wants them, but for those that are inputs or appear twice."""
@@ -197,15 +215,21 @@ class _Layouter:
                 self.blocks[port.tensor].buffer = buffer
 
     def _merge(self, kept: str, other: str) -> None:
-        """All tensors of `other`'s block move into `kept`'s."""
+        """The tensors of both blocks share one, whose root is that of `kept`'s."""
         a, b = self.blocks[kept], self.blocks[other]
         if a is b:
             return
-        a.first, a.last = min(a.first, b.first), max(a.last, b.last)
-        a.buffer = a.buffer or b.buffer
-        a.members += b.members
-        for name in b.members:
-            self.blocks[name] = a
+        # The fewer tensors move, so that a long row of nodes is not gone through once for each of them.
+        into, gone = (a, b) if len(a.members) >= len(b.members) else (b, a)
+        into.root, into.buffer = a.root, a.buffer or b.buffer
+        into.first, into.last = min(a.first, b.first), max(a.last, b.last)
+        into.sliced = a.sliced or b.sliced
+        if into is a:
+            into.members.extend(gone.members)
+        else:
+            into.members.extendleft(reversed(gone.members))
+        for name in gone.members:
+            self.blocks[name] = into
 
     def _share_reshape(self, node: Node) -> None:
         x, y = node.inputs[0], node.output
@@ -261,7 +285,7 @@ class _Layouter:
         else:
             operands = [node.inputs[index] for index in IN_PLACE.get(node.operator, ())]
         out = node.output if len(node.outputs) == 1 else ""
-        if not out or out in self.slices or self._holds_slices(out):
+        if not out or self.blocks[out].sliced:
             return
         now = self.order[node.name]
         for name in operands:
@@ -273,24 +297,26 @@ class _Layouter:
                 block is not target
                 and block.buffer == ARENA
                 and block.last == now
-                and name not in self.slices
-                and not self._holds_slices(name)
+                and not block.sliced
                 and all(self.blocks[other] is not block for other in others)
-                and not any(member in self.slices or self._holds_slices(member) for member in target.members)
             ):
                 self._merge(out, name)
                 return
 
-    def _holds_slices(self, name: str) -> bool:
-        return not self.outer.isdisjoint(self.blocks[name].members)
-
     def _root(self, name: str) -> tuple[str, int]:
         """The tensor in whose storage this one lies in the end, and the channel where it starts."""
-        channel = 0
-        while name in self.slices:
-            name, first = self.slices[name]
-            channel += first
-        return name, channel
+        if name not in self.slices:
+            return name, 0
+        if name not in self.roots:
+            # From the outermost inwards, so that nothing is gone through twice, however deep slices lie in slices.
+            inwards = [name]
+            while (outer := self.slices[inwards[-1]][0]) in self.slices and outer not in self.roots:
+                inwards.append(outer)
+            for inner in reversed(inwards):
+                outer, channel = self.slices[inner]
+                root, first = self.roots.get(outer, (outer, 0))
+                self.roots[inner] = root, first + channel
+        return self.roots[name]
 
     def _place(self) -> tuple[int, list[_Block]]:
         """Offsets of all arena blocks; gives the floats needed, and the blocks."""
@@ -306,6 +332,8 @@ class _Layouter:
                 blocks.append(block)
         sizes = {id(block): self._block_size(block) for block in blocks}
         blocks.sort(key=lambda b: (-sizes[id(b)], b.first, b.root))
+        if self.budget is not None:
+            self.budget.work(len(blocks) ** 2 // PLACED_IN_A_UNIT, "placing so many tensors")
         offsets, total = place([(sizes[id(block)], block.first, block.last) for block in blocks])
         for block, offset in zip(blocks, offsets, strict=True):
             block.offset = offset
@@ -330,12 +358,18 @@ class _Layouter:
         return View(buffer, 0, height, width, channels, width * channels, channels)
 
 
-def layout(graph: Graph, shapes: Mapping[str, tuple[int, ...]], chains: Sequence[Sequence[Node]] = ()) -> Layout:
+def layout(
+    graph: Graph,
+    shapes: Mapping[str, tuple[int, ...]],
+    chains: Sequence[Sequence[Node]] = (),
+    budget: Budget | None = None,
+) -> Layout:
     """Place the tensors of one image.
 
     Args:
         graph: a checked graph.
         shapes: every tensor's shape without the batch, all sizes known.
         chains: nodes that are computed together; what passes between them gets no place.
+        budget: what placing may cost; None: no bound.
     """
-    return _Layouter(graph, shapes, chains).layout()
+    return _Layouter(graph, shapes, chains, budget).layout()

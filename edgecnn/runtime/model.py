@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn import format as file_format
+from edgecnn.budget import Budget
 from edgecnn.errors import InputError
 from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
@@ -21,7 +22,7 @@ from edgecnn.runtime import threads as threading_rules
 from edgecnn.runtime.bands import macs_of
 from edgecnn.runtime.executor import Executor, clock_seconds
 from edgecnn.runtime.machine import measure_machine
-from edgecnn.runtime.planner import PackedWeights, Plan, plan, possible_algorithms
+from edgecnn.runtime.planner import PackedWeights, Plan, budget_of, open_for, plan, possible_algorithms
 from edgecnn.runtime.profiling import RECORDED, Profile, placements_of, summarise
 
 MOST_PLANS = 8
@@ -76,8 +77,10 @@ class Model:
         isa: str | None = None,
         algorithms: Mapping[str, str] | None = None,
         release: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         self._describe(graph, file_size)
+        self._budget = budget or budget_of(graph)
         self._algorithms = dict(algorithms or {})
         self._instruction_set = cpu.choose(isa)
         self._threads = threading_rules.choose(threads)
@@ -85,6 +88,7 @@ class Model:
         self._weights = PackedWeights(self._threads, release and self._sizes_known)
         if self._sizes_known:
             self._plan(self._own_sizes)
+        self._budget.deadline = None  # it is one for loading
 
     def _describe(self, graph: Graph, file_size: int | None) -> None:
         """What is known of a model wherever it computes."""
@@ -98,7 +102,14 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = self._instruction_set.name
-        return _unpickle, (self._graph, self._threads, self._file_size, name, self._algorithms)
+        return _unpickle, (
+            self._graph,
+            self._threads,
+            self._file_size,
+            name,
+            self._algorithms,
+            self._budget.max_bytes,
+        )
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
@@ -384,7 +395,8 @@ class Model:
 
     def _make_plan(self, sizes: tuple[tuple[int, ...], ...]) -> Any:
         """What computes images of these sizes. Its `shapes` has those of all tensors, without the batch."""
-        made = plan(self._graph, self._by_tensor(sizes), self._instruction_set, self._weights, self._algorithms)
+        budget = self._budget.again(self._budget.held + self._weights.nbytes)
+        made = plan(self._graph, self._by_tensor(sizes), self._instruction_set, self._weights, self._algorithms, budget)
         if self._graph.output_structure == "single":
             self._usual = made.executor
         return made
@@ -428,11 +440,19 @@ class Model:
                 raise InputError(f"images of different shapes in one batch: {error}") from error
 
 
-def _unpickle(graph: Graph, threads: int, file_size: int | None, isa: str, algorithms: Mapping[str, str]) -> Model:
+def _unpickle(
+    graph: Graph,
+    threads: int,
+    file_size: int | None,
+    isa: str,
+    algorithms: Mapping[str, str],
+    max_bytes: int | None = None,
+) -> Model:
     # On another machine the instruction set may be missing: the best one there is taken then.
     known = [entry.name for entry in cpu.supported()]
     isa_here = isa if isa in known else None
-    return Model(graph, threads=threads, file_size=file_size, isa=isa_here, algorithms=algorithms)
+    budget = budget_of(graph, max_bytes)
+    return Model(graph, threads=threads, file_size=file_size, isa=isa_here, algorithms=algorithms, budget=budget)
 
 
 def _operators(nodes: Sequence[Node]) -> str:
@@ -546,6 +566,7 @@ def load(
     tune: bool = False,
     precision: str = "float32",
     mmap: bool = False,
+    max_seconds: float | None = None,
 ) -> Model:
     """Load a model. It does not depend on its file any more: whoever changes or deletes that changes no answer.
 
@@ -555,42 +576,49 @@ def load(
             threads of its own: on other devices than "cpu" leave it out.
         device: "cpu"; "gpu" or "gpu:1" (by TensorFlow: `pip install "edgecnn[gpu]"`), "gpus" (all of this machine, the batch
             shared out), or "tensorflow" (whatever device TensorFlow has).
-        max_bytes: most bytes that the file may make this process allocate for weights; None: the format's own bound.
+        max_bytes: most bytes that the file may make this process allocate: decoded and packed weights, tables, and what one
+            image takes (outputs, arena, and the scratch of each thread); refused before they are allocated. None: for what
+            loading allocates 64 MiB and 512 for each byte of the file, for what an image takes three quarters of this
+            machine's memory. Python's own objects, which grow with the file, are not counted.
         tune: measure which algorithm computes each convolution fastest here, and use that; on "cpu" only. It takes some dozens
             of calls; the result is kept in EDGECNN_CACHE, or the user's cache folder, and found there the next time. Answers
             may then differ in their last bits from those of a model that is not tuned.
         precision: what is computed in: "float32"; on other devices than "cpu" also "tf32" (float32 whose products a GPU
             rounds to 11 bits), "float16" or "bfloat16". Inputs and outputs are float32 all the same.
-
+        max_seconds: the longest that loading may take; looked at between nodes and weights. None: no deadline; a file may then
+            make loading work in proportion to its size, beside half a second.
         mmap: keep the file mapped into memory in place of reading it, for devices with little memory: weights that are packed, or
             used once a call, then take none beside the system's own copy of the file. Such a file must not be changed while the
             model is in use: who overwrites it changes answers, and who cuts it short ends the process (SIGBUS). To replace
             it, write another beside it and rename that.
 
     Raises:
-        ModelFileError: the file cannot be read (CorruptFileError, VersionError).
+        ModelFileError: the file cannot be read (CorruptFileError, VersionError), or it would take more bytes, work or time than
+            it may; the message names the node or the weights.
         DeviceError: there is no such device here, or EDGECNN_ISA names an instruction set that is not there.
         MissingPackageError: the device needs TensorFlow, which is not installed.
         InputError: threads, precision or tune do not go with the device, or are no sensible values.
     """
-    make = _maker(device, threads, tune, precision, not isinstance(source, Graph))
+    budget = Budget(max_bytes, max_seconds)
+    make = _maker(device, threads, tune, precision, not isinstance(source, Graph), budget)
     size: int | None = None
     if isinstance(source, Graph):
         source.check()
         graph = source
+        open_for(graph, budget)
         model = make(graph, None)
     else:
-        with file_format.reading(source, max_bytes=max_bytes, mapped=mmap) as graph:
+        with file_format.reading(source, budget, mapped=mmap) as graph:
             size = len(source) if isinstance(source, bytes | bytearray | memoryview) else os.stat(source).st_size
             model = make(graph, size)
     if not tune:
         return model
     from edgecnn.runtime.tuning import tuned  # here: it is for few, and makes models itself
 
-    return Model(graph, threads=threads, file_size=size, algorithms=tuned(model).algorithms)
+    return Model(graph, threads=threads, file_size=size, algorithms=tuned(model).algorithms, budget=budget)
 
 
-def _maker(device: str, threads: int | None, tune: bool, precision: str, owned: bool) -> Maker:
+def _maker(device: str, threads: int | None, tune: bool, precision: str, owned: bool, budget: Budget) -> Maker:
     """What makes a model for a device, which is there.
 
     Args:
@@ -599,7 +627,8 @@ def _maker(device: str, threads: int | None, tune: bool, precision: str, owned: 
     if device == "cpu":
         if precision != "float32":
             raise InputError(f'precision={precision!r}: on device="cpu" edgecnn computes in "float32"')
-        return lambda graph, size: Model(graph, threads=threads, file_size=size, release=owned and not tune)
+        release = owned and not tune
+        return lambda graph, size: Model(graph, threads=threads, file_size=size, release=release, budget=budget)
     assert open_device is not None  # the package has put it there
     make = open_device(device, precision)
     if threads is not None:

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgecnn.budget import Budget
 from edgecnn.errors import GraphError, InputError
 from edgecnn.format.mapping import forget, give_back
 from edgecnn.graph import OPERATORS, Constant, Graph, Node, ReleasableConstant
-from edgecnn.runtime.bands import BUFFER_BYTES, find_chains
+from edgecnn.graph.graph import MAX_ELEMENTS
+from edgecnn.runtime.bands import BUFFER_BYTES, Shapes, find_chains, macs_of
 from edgecnn.runtime.cpu import InstructionSet
 from edgecnn.runtime.executor import Executor, Step
 from edgecnn.runtime.kernels import FAMILIES
@@ -36,6 +38,9 @@ one without vectors. Reading or writing a value counts as so many."""
 
 WAITING_BYTES = 2**21
 """Of weights that wait for being packed: what of the file is in memory beside what is packed already."""
+
+DEQUANTIZED_BYTES = 12
+"""For each value of an int8 constant: as float32, and what the arithmetic takes on the way."""
 
 SHARED_BYTES = 2**18
 """Weights of fewer bytes are packed by one thread."""
@@ -76,10 +81,11 @@ def _nbytes(packed: Any) -> int:
 class Packing:
     """What a plan packs. Nothing of it is seen by other plans before it is done, so that plans can be made at once."""
 
-    def __init__(self, weights: PackedWeights, expected: int = 0) -> None:
+    def __init__(self, weights: PackedWeights, expected: int = 0, budget: Budget | None = None) -> None:
         self.weights = weights
+        self.budget = budget or Budget()
         self.packed: dict[tuple[str, str], Any] = {}
-        self.shelf = Shelf(expected)
+        self.shelf = Shelf(expected, self.budget)
         self.sources: list[np.ndarray] = []
         self.waiting = 0
         self.releasable: Mapping[str, ReleasableConstant] = {}
@@ -102,6 +108,7 @@ class Packing:
         """
         known = self.weights.store if key in self.weights.store else self.packed
         if key not in known:
+            self.shelf.node = key[0]
             known[key] = pack(self.shelf)
             constant = self.releasable.get(name)
             if constant is not None and unpack is not None:
@@ -125,6 +132,8 @@ class Packing:
     def finish(self) -> None:
         """Fill in what waits, and let other plans see it."""
         self._fill()
+        for box in self.released:
+            give_back(box, wait=True)
         for key, value in self.packed.items():
             self.weights.store.setdefault(key, value)
 
@@ -175,6 +184,14 @@ class Placed(NamedTuple):
         weights = self.node.inputs[self.roles["weights"]] if unpack is not None else ""
         key = (self.node.name, f"{purpose} {self.instruction_set.name}")
         return self.packing.get(key, sources, pack, weights, unpack)
+
+    def hold(self, size: int, what: str) -> None:
+        """Charge bytes that preparing this node is about to allocate; what: for the error, before "node"."""
+        self.packing.budget.hold(size, (f"{what} node", self.node.name))
+
+    def work(self, units: int, what: str) -> None:
+        """Charge work that preparing this node is about to do; see `Budget.work`."""
+        self.packing.budget.work(units, (f"{what} node", self.node.name))
 
     @property
     def macs(self) -> int:
@@ -251,6 +268,9 @@ def infer_shapes(graph: Graph, inputs: Mapping[str, tuple[int, ...]]) -> dict[st
         except GraphError as error:
             sizes = ", ".join(str(shape) for shape in inputs.values())
             raise InputError(f"inputs of shape {sizes} do not fit the network: at {node.name!r}, {error}") from error
+        for shape in outputs:
+            if math.prod(size or 1 for size in shape) > MAX_ELEMENTS:
+                raise InputError(f"node {node.name!r} would give the shape {shape}: more than {MAX_ELEMENTS} values")
         shapes.update(zip(node.outputs, outputs, strict=True))
     result: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():
@@ -267,18 +287,51 @@ def plan(
     instruction_set: InstructionSet,
     weights: PackedWeights,
     algorithms: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """Prepare a graph for inputs (tensor names) of known shapes, without the batch.
 
     Args:
         algorithms: by node, where the one of least estimated cost is not wanted.
+        budget: what the plan may allocate and do; None: what is usual for such a graph.
+
+    Raises:
+        ModelFileError: the plan exceeds the budget.
     """
+    budget = budget or budget_of(graph)
+    try:
+        return _plan(graph, inputs, instruction_set, weights, algorithms or {}, budget)
+    except MemoryError as error:
+        raise budget.run_out() from error
+
+
+def budget_of(graph: Graph, max_bytes: int | None = None) -> Budget:
+    """The account of a graph that comes from no file."""
+    budget = Budget(max_bytes)
+    open_for(graph, budget)
+    return budget
+
+
+def open_for(graph: Graph, budget: Budget) -> None:
+    """Have an account be that of a graph: what it holds already counts as its file."""
+    budget.open(f"graph {graph.name!r}", sum(constant.nbytes for constant in graph.constants.values()))
+
+
+def _plan(
+    graph: Graph,
+    inputs: Mapping[str, tuple[int, ...]],
+    instruction_set: InstructionSet,
+    weights: PackedWeights,
+    algorithms: Mapping[str, str],
+    budget: Budget,
+) -> Plan:
     shapes = infer_shapes(graph, inputs)
+    budget.allow(lambda: macs_of(graph.nodes, graph, shapes))
     chains = find_chains(graph, shapes)
     chain_of = {node.name: chain for chain in chains for node in chain}
-    places = layout(graph, shapes, chains)
+    places = layout(graph, shapes, chains, budget)
     compared = _compared(graph)
-    packing = Packing(weights, sum(constant.nbytes for constant in graph.constants.values()))
+    packing = Packing(weights, sum(constant.nbytes for constant in graph.constants.values()), budget)
     if weights.release:
         packing.releasable = _releasable(graph)
     steps: list[Step] = []
@@ -286,7 +339,9 @@ def plan(
 
     def prepared(node: Node) -> tuple[Placed, Step | None]:
         # Of a chain one that computes rows.
-        algorithm = ROWS if node.name in chain_of else (algorithms or {}).get(node.name, "")
+        algorithm = ROWS if node.name in chain_of else algorithms.get(node.name, "")
+        if budget.deadline is not None:
+            budget.look(("node", node.name))
         placed = _place(graph, node, shapes, places, instruction_set, packing, algorithm, node.name in compared)
         step = FAMILIES[node.operator](placed)
         if step is not None:
@@ -312,12 +367,13 @@ def plan(
         steps.append(step)
         nodes.append(())
     packing.finish()
+    _charge_call(graph, shapes, places, steps, weights.threads, budget)
     executor = Executor(
         steps,
         places.arena,
         [shapes[port.tensor] for port in graph.inputs],
         [shapes[port.tensor] for port in graph.outputs],
-        max(view.pixel for view in places.views.values()),
+        _widest_zeros(graph, places),
     )
     return Plan(shapes, tuple(steps), tuple(nodes), places, executor)
 
@@ -330,6 +386,34 @@ def _releasable(graph: Graph) -> dict[str, ReleasableConstant]:
         for name, constant in graph.constants.items()
         if isinstance(constant, ReleasableConstant) and readers[name] == 1
     }
+
+
+def _charge_call(
+    graph: Graph, shapes: Shapes, places: Layout, steps: Sequence[Step], threads: int, budget: Budget
+) -> None:
+    """Hold what one image asks for, outputs, arena and each thread's scratch, against the budget."""
+    outputs = 4 * sum(math.prod(shapes[port.tensor]) for port in graph.outputs)
+    scratch = threads * max((step.scratch for step in steps), default=0)
+
+    def what() -> tuple[str, str]:
+        if scratch > places.arena + outputs:
+            widest = max(steps, key=lambda step: step.scratch)
+            return f"computing one image, most of it scratch for {threads} threads at node", widest.name
+        largest = max(shapes, key=lambda name: math.prod(shapes[name]))
+        return f"computing one image, whose largest tensor has the shape {shapes[largest]},", largest
+
+    budget.compute(outputs + places.arena + scratch, what)
+
+
+_WINDOWED = ("conv", "conv_transpose", "depthwise_conv", "dense")
+"""Operators whose kernels may read a pixel of zeros."""
+
+
+def _widest_zeros(graph: Graph, places: Layout) -> int:
+    """Channels, at most, of what those operators read."""
+    read = [node.inputs[0] for node in graph.nodes if node.operator in _WINDOWED]
+    read += [node.input("residual") for node in graph.nodes if node.operator in ("conv", "dense")]
+    return max((places.views[name].channels for name in read if name in places.views), default=1)
 
 
 @dataclass(frozen=True)
@@ -352,13 +436,14 @@ def outline(graph: Graph, inputs: Mapping[str, tuple[int, ...]], instruction_set
     shapes = infer_shapes(graph, inputs)
     chains = find_chains(graph, shapes)
     chain_of = {node.name: chain for chain in chains for node in chain}
-    places, compared = layout(graph, shapes, chains), _compared(graph)
+    budget = budget_of(graph)
+    places, compared = layout(graph, shapes, chains, budget), _compared(graph)
     steps = []
     for node in graph.nodes:
         chain = chain_of.get(node.name, (node,))
         if node.name not in places.skipped and node is chain[-1]:
             algorithm = ROWS if len(chain) > 1 else ""
-            packing = Packing(PackedWeights())
+            packing = Packing(PackedWeights(), 0, budget)
             steps.append(
                 tuple(
                     _place(graph, link, shapes, places, instruction_set, packing, algorithm, link.name in compared)
@@ -401,11 +486,12 @@ def possible_algorithms(
     shapes = infer_shapes(graph, inputs)
     chains = find_chains(graph, shapes)
     linked = {node.name for chain in chains for node in chain}
-    places, compared = layout(graph, shapes, chains), _compared(graph)
+    budget = budget_of(graph)
+    places, compared = layout(graph, shapes, chains, budget), _compared(graph)
     found = {}
     for node in graph.nodes:
         if node.operator in ("conv", "dense") and node.name not in linked:
-            packing = Packing(PackedWeights())
+            packing = Packing(PackedWeights(), 0, budget)
             placed = _place(graph, node, shapes, places, instruction_set, packing, "", node.name in compared)
             names = tuple(algorithm.name for algorithm in algorithms_of(placed) if algorithm.cost < math.inf)
             if len(names) > 1:
@@ -439,6 +525,8 @@ def _place(
     views, constants, given = [], [], []
     for name in node.inputs:
         constant = graph.constants.get(name)
+        if constant is not None and constant.quantization is not None:
+            packing.budget.hold(DEQUANTIZED_BYTES * constant.array.size, ("the float32 values of constant", name))
         values = None if constant is None else _dense(constant)
         views.append(places.views.get(name))
         constants.append(values)

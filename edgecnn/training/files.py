@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ import numpy as np
 
 from edgecnn.converters import convert
 from edgecnn.errors import DataFileError, InputError
+from edgecnn.files import replacing_by_name
 from edgecnn.runtime.model import Model, load
 from edgecnn.tools.arrays import read_arrays
 from edgecnn.tools.text import printable, size_text, table
@@ -180,15 +180,8 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         DataFileError: it cannot be written.
     """
-    target = Path(path)
-    beside = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.part.keras")
-    try:
+    with replacing_by_name(path, ".keras") as beside:
         model.save(beside)
-        os.replace(beside, target)
-    except OSError as error:
-        raise DataFileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read_data(path: str | os.PathLike[str], seed: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecnn.errors import DataFileError, InputError, MissingPackageError
+from edgecnn.errors import InputError, MissingPackageError
+from edgecnn.files import replacing
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -36,14 +36,8 @@ def save(drawn: Any, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
         raise InputError(f"{target}: pictures are written as .png, .svg or .pdf")
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    try:
-        drawn.savefig(beside, format=target.suffix[1:].lower(), dpi=150)
-        os.replace(beside, target)
-    except OSError as error:
-        raise DataFileError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(target) as file:
+        drawn.savefig(file, format=target.suffix[1:].lower(), dpi=150)
 
 
 def draw_history(history: Mapping[str, Sequence[float]], path: str | os.PathLike[str]) -> None:

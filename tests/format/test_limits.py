@@ -160,3 +160,22 @@ def test_the_bound_is_what_zeros_take_when_they_are_put_back(kept: int, compress
 def _with_constant(values: np.ndarray) -> Any:
     graph = convolution()
     return replace(graph, constants={**graph.constants, "extra": Constant("extra", values, "sparse_float32")})
+
+
+class Unspoken(str):
+    """A key whose text must not be asked for."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("the path of a sound value was written")
+
+
+def test_no_path_is_written_for_values_that_are_right() -> None:
+    from edgecnn.format.metadata import encode as encode_metadata
+
+    assert encode_metadata({Unspoken("a" * 1000): [[0] * 1000, {Unspoken("b"): 1.5}]})
+
+
+def test_the_path_of_a_fault_is_short() -> None:
+    with pytest.raises(InputError, match=r"metadata\['a{99}\.\.\.\]\[1\] is nan") as caught:
+        encode(replace(mean_classifier(), metadata={"a" * 10**6: [1.0, float("nan")]}))
+    assert len(str(caught.value)) < 300

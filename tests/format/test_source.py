@@ -150,6 +150,33 @@ def test_pages_that_anybody_else_looks_at_stay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(constant.array, expected)
 
 
+class Slow:
+    """A checksum that is not known before somebody waits for it."""
+
+    finished = False
+
+    @property
+    def value(self) -> int:
+        self.finished = True
+        return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are given back there alone")
+def test_pages_stay_while_they_are_added_up(tmp_path: Path) -> None:
+    write(network(1), tmp_path / "model.ecnn")
+    with reading(tmp_path / "model.ecnn") as graph:
+        constant = graph.constants["w3"]
+    assert isinstance(constant, ReleasableConstant)
+    expected = constant.array.copy()
+    box = [constant.release(expected.copy)]
+    copy = box[0].base.base.obj
+    copy.checksum = Slow()
+    assert not give_back(box)
+    np.testing.assert_array_equal(box[0], expected)
+    assert give_back(box, wait=True)
+    assert copy.checksum.finished
+
+
 def test_a_mapped_file_is_read_when_it_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "model.ecnn"
     write(network(1, None), path)

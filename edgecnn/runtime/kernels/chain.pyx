@@ -119,13 +119,16 @@ def band_of(spans, heights, widths, budget):
         (band, rows of each buffer), or None where not even one row fits.
     """
     cdef size_t[MOST] span, stride, height, width, capacity, best
-    cdef size_t n = len(heights), i, rows, floats, last = heights[-1], bands = last, band = 0, room = budget
+    cdef size_t n = len(heights), i, rows, floats, last = heights[-1], band = 0, room = budget
+    # Buffers grow with the band: the fewest bands whose buffers fit lie in [low, high), if any do.
+    cdef size_t low = 1, high = last + 1, bands
     if n > MOST:
         raise ValueError(f"a chain of {n} links; wanted at most {MOST}")
     for i in range(n):
         span[i], stride[i], _ = spans[i]
         height[i], width[i] = heights[i], widths[i]
-    while bands > 0:
+    while low < high:
+        bands = low + (high - low) // 2
         rows = divide_up(last, bands)
         floats = 0
         for i in range(n - 1, 0, -1):
@@ -133,10 +136,11 @@ def band_of(spans, heights, widths, budget):
             capacity[i - 1] = rows
             floats += rows * width[i - 1]
         if floats > room:
-            break
+            low = bands + 1
+            continue
         band = divide_up(last, bands)
         memcpy(best, capacity, sizeof(best))
-        bands -= 1
+        high = bands
     return (band, [best[i] for i in range(n - 1)]) if band else None
 
 

@@ -466,6 +466,10 @@ def prepare_multiplied_depthwise(placed):
     return prepare_product(placed, product_of(placed, placed.view("x").channels))
 
 
+# Of a phase: units of work (see budget.py).
+PHASE_WORK = 600
+
+
 class Phase(NamedTuple):
     """The outputs of a transposed convolution that one set of taps meets, along one axis.
 
@@ -513,11 +517,13 @@ def prepare_conv_transpose(placed):
     weights = weights.reshape(*in_three(kernel, 1), each, channels)
     strides, dilations = in_three(attributes["strides"], 1), in_three(attributes["dilations"], 1)
     pads, out_size = in_three(attributes["pads"][::2], 0), in_three(placed.out_shape[:-1], 1)
+    placed.work(sum((k + 1) * s for k, s in zip(weights.shape[:3], strides)), "the phases of")
     axes = [
         phases_of(k, s, d, p, n) for k, s, d, p, n in zip(weights.shape[:3], strides, dilations, pads, out_size)
     ]
     plane = out_size[1] * out.row
     steps = []
+    placed.work(PHASE_WORK * math.prod(map(len, axes)), "the phases of")
     for chosen in itertools.product(*axes):
         kept = weights[np.ix_(*(np.array(phase.taps, np.intp) for phase in chosen))]
         if kept.size == 0:  # no tap meets these outputs: the bias alone, as a tap that lies before the image

@@ -45,6 +45,11 @@ ctypedef struct remap_arguments:
     float value
 
 
+# Of a part that is copied, and of an index in a table of indices: bytes, and units of work (see budget.py).
+PART_BYTES, PART_WORK = 1024, 30
+INDEX_BYTES = 48
+
+
 cdef class CopyStep(Step):
     cdef copy_arguments arguments
     cdef copy_pair *pairs
@@ -161,6 +166,9 @@ def prepare_concatenate(placed):
             # Leading sizes are rows: an outer index, then this axis and those between it and the width.
             inner = math.prod(placed.out_shape[axis + 1 : -2])
             rows, out_rows = shape[axis] * inner, placed.out_shape[axis] * inner
+            parts = math.prod(placed.out_shape[:axis])
+            placed.work(PART_WORK * parts, "the parts of")
+            placed.hold(PART_BYTES * parts, "the parts of")
             for outer in range(math.prod(placed.out_shape[:axis])):
                 offset = out.offset + (outer * out_rows + start * inner) * out.row
                 pairs.append(
@@ -182,17 +190,19 @@ def strides_of(view, shape):
 
 def runs_of(indices, step):
     """Runs (start, length, source, step, fill) of a last axis: neighbours that lie equally far apart, or nowhere."""
-    runs, start = [], 0
-    jumps = np.diff(indices)
-    while start < len(indices):
-        end = start + 1
-        if indices[start] < 0:
-            while end < len(indices) and indices[end] < 0:
-                end += 1
+    runs, start, count = [], 0, len(indices)
+    jumps, nowhere = np.diff(indices), indices < 0
+    # Where a run must end at the latest: before what lies nowhere or no longer does, and before another distance.
+    edges = np.flatnonzero(nowhere[1:] != nowhere[:-1]) + 1
+    turns = np.flatnonzero(jumps[1:] != jumps[:-1]) + 2
+    while start < count:
+        edge = int(edges[i]) if (i := np.searchsorted(edges, start, "right")) < len(edges) else count
+        if nowhere[start]:
+            end = edge
             runs.append((start, end - start, 0, 1, True))
         else:
-            while end < len(indices) and indices[end] >= 0 and jumps[end - 1] == jumps[start]:
-                end += 1
+            turn = int(turns[i]) if (i := np.searchsorted(turns, start + 1, "right")) < len(turns) else count
+            end = min(edge, turn)
             jump = int(jumps[start]) if end > start + 1 else 1
             runs.append((start, end - start, int(indices[start]) * step, jump * step, False))
         start = end
@@ -232,10 +242,16 @@ cdef RemapStep remap_step(placed, axes, value, kernel):
     return step
 
 
+def hold_indices(placed):
+    """Charge the tables of `remap_step` before they are made."""
+    placed.hold(INDEX_BYTES * (sum(placed.out_shape) + sum(placed.shapes[0])), "the tables of indices of")
+
+
 def prepare_transpose(placed):
     """Prepare a `transpose` node."""
     strides, shape = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0]
     permutation = [axis - 1 for axis in placed.node.attributes["permutation"]]
+    hold_indices(placed)
     return remap_step(placed, [(np.arange(shape[axis]), strides[axis]) for axis in permutation], 0.0, "transpose")
 
 
@@ -243,6 +259,7 @@ def prepare_slice(placed):
     """Prepare a `slice` node."""
     strides, shape, attributes = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0], placed.node.attributes
     taken = [slice_range(attributes, axis + 1, size) for axis, size in enumerate(shape)]
+    hold_indices(placed)
     axes = [(np.arange(r.start, r.stop, r.step), stride) for r, stride in zip(taken, strides)]
     return remap_step(placed, axes, 0.0, "copy of a part")
 
@@ -251,6 +268,7 @@ def prepare_pad(placed):
     """Prepare a `pad` node that no window took in."""
     strides, shape, attributes = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0], placed.node.attributes
     pads, mode = attributes["pads"], attributes["mode"]
+    hold_indices(placed)
     axes = []
     for axis, (size, stride) in enumerate(zip(shape, strides)):
         options = {"constant_values": -1} if mode == "constant" else {}

@@ -1,5 +1,7 @@
 """Functions of one value and of two, element by element, with broadcasting."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from libc.string cimport memcpy, memset
@@ -16,6 +18,8 @@ from edgecnn.runtime.memory import View
 
 # Values of neighbouring pixels that one call combines with a pixel, at most.
 RUN = 768
+RUNS = np.arange(4096, 255, -1, dtype=np.int64)
+
 BINARIES = {ec_binary_names[i].decode(): i for i in range(EC_BINARIES)}
 
 
@@ -193,11 +197,18 @@ def prepare_activation(placed):
     return step
 
 
+@lru_cache(maxsize=1024)
+def run_of(total):
+    """The longest run, of 256 to 4096 values, that so many values can be cut into; 0 if there is none."""
+    fitting = RUNS[total % RUNS == 0] if total >= RUNS[-1] else RUNS[:0]
+    return int(fitting[0]) if len(fitting) else 0
+
+
 def as_runs(view):
     """A contiguous view cut into long runs: pixels alone would be too short for a call each."""
     total = view.height * view.width * view.channels
-    run = next((n for n in range(4096, 255, -1) if total % n == 0), None)
-    if run is None:
+    run = run_of(total)
+    if run == 0:
         return view
     return View(view.buffer, view.offset, 1, total // run, run, total, run)
 

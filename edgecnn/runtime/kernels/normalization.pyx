@@ -48,6 +48,8 @@ ctypedef struct response_arguments:
 RUN = 768
 """Values of a contiguous tensor that are taken at once: a call for each pixel of three channels costs more than its
 work."""
+# For each value of a scale and a shift: in float64 and float32.
+FOLD_BYTES = 32
 
 
 cdef class StatisticsStep(Step):
@@ -279,6 +281,7 @@ def prepare_batch_normalization(placed):
         runs = {"height": 1, "width": -(-values // wide), "channels": wide, "row": values, "pixel": wide}
         x, out = x._replace(**runs), out._replace(**runs)
         rest = values - (x.width - 1) * wide
+    placed.hold(FOLD_BYTES * many * x.channels, "scale and shift of")
     scale, shift = placed.packed(
         f"scale and shift of {many}", lambda _: [np.tile(array, many) for array in fold(*statistics, epsilon)]
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from edgecnn.budget import Budget
 from edgecnn.format.mapping import address_of
 from edgecnn.runtime.kernels.filling import PanelFilling
 from edgecnn.runtime.kernels.zeros import PART, BlockFilling, MaskedFilling, SingleFilling, block_counts, lay_blocks
@@ -44,6 +46,10 @@ BLOCK = 4 * LARGE_PAGE
 """Least bytes that a `Shelf` asks the system for at once; more of a large network's: a block's last page is not full."""
 
 
+PANEL_BYTES, PANEL_WORK = 256, 10
+"""A panel's entries in lists and arrays, and the units of work of making them (see budget.py)."""
+
+
 class Shelf:
     """Where packed arrays lie, and what gives them their values.
 
@@ -52,9 +58,15 @@ class Shelf:
 
     Args:
         expected: bytes of weights, about. Of fewer than a block each array gets memory of its own.
+        budget: what arrays are charged to; None: to nothing.
+
+    Attributes:
+        node: whose weights are packed at the moment, for the budget's errors.
     """
 
-    def __init__(self, expected: int = 0) -> None:
+    def __init__(self, expected: int = 0, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget(max_bytes=sys.maxsize)
+        self.node = ""
         self.fillings: list[Filling] = []
         self.block = max(BLOCK, expected // 4) if expected >= BLOCK and hasattr(mmap, "MADV_HUGEPAGE") else 0
         self.memory = np.zeros(0, np.float32)
@@ -62,6 +74,7 @@ class Shelf:
 
     def aligned(self, size: int) -> np.ndarray:
         """Zeros for `size` floats that start at a multiple of 64 bytes."""
+        self.budget.hold(4 * size, ("the packed weights of node", self.node))
         if not self.block:
             return _from(np.zeros(size + 16, np.float32), 64)[:size]
         if size > self.memory.size - self.used:
@@ -71,6 +84,12 @@ class Shelf:
         # Threads that touch a large page at once would all clear one, and give all but one back.
         self.memory[-(-first // _IN_PAGE) * _IN_PAGE : last : _IN_PAGE] = 0
         return self.memory[first:last]
+
+    def expect_panels(self, panels: int) -> None:
+        """Charge the list of so many panels before it is made."""
+        what = ("the panels of node", self.node)
+        self.budget.hold(PANEL_BYTES * panels, what)
+        self.budget.work(PANEL_WORK * panels, what)
 
 
 def _from(array: np.ndarray, alignment: int) -> np.ndarray:
@@ -97,10 +116,14 @@ def split_filters(filters: int, lanes: int, rows: Sequence[int]) -> list[int]:
     Args:
         rows: tallest tile by width, 0 where there is no such width.
     """
-    widest = max(index + 1 for index, tallest in enumerate(rows) if tallest)
-    vectors = -(-filters // lanes)
-    count = -(-vectors // widest)
+    vectors, count = -(-filters // lanes), count_panels(filters, lanes, rows)
     return [vectors * (i + 1) // count - vectors * i // count for i in range(count)]
+
+
+def count_panels(filters: int, lanes: int, rows: Sequence[int]) -> int:
+    """How many panels `split_filters` makes."""
+    widest, vectors = max(index + 1 for index, tallest in enumerate(rows) if tallest), -(-filters // lanes)
+    return -(-vectors // widest)
 
 
 def pack_panels(
@@ -120,6 +143,7 @@ def pack_panels(
         columns as `Panel` has them.
     """
     depth, filters = weights.shape
+    shelf.expect_panels(groups * count_panels(filters // groups, lanes, tuple(rows)))
     panels, size = _lay_panels(depth, filters // groups, groups, lanes, tuple(rows))
     packed = shelf.aligned(size)
     bias = None if bias is None else _contiguous(bias)
@@ -184,6 +208,8 @@ def pack_blocks(
         Biases and rows of all panels, aligned; the channel of each row (uint32); (tap, rows) of each run (uint32); (first weight,
         first row, first run, runs) of each slice; (bias, column, columns, first slice, slices) of each panel.
     """
+    shelf.expect_panels(groups * -(-(weights.shape[1] // groups) // width))
+    shelf.budget.hold(2 * weights.size, ("the places of the weights of node", shelf.node))
     weights, bias = _contiguous(weights), None if bias is None else _contiguous(bias)
     depth, filters = weights.shape
     counts = block_counts(weights, groups, width)
@@ -214,6 +240,7 @@ def pack_single(
         Weights; their places within the slice (uint8); (filter within the part, weights) of each row (uint16); biases, those
         of each part aligned; (first row, first weight, weights) of each slice of each part; (column, columns, bias) of each part.
     """
+    shelf.budget.hold(2 * weights.size, ("the places of the weights of node", shelf.node))
     weights = _contiguous(weights)
     depth, filters = weights.shape
     counts = block_counts(weights, 1, lanes)
@@ -253,6 +280,7 @@ def pack_masked(
         The weights, panel by panel, row by row, and `lanes` zeros; masks (uint8, panels, K, bytes of a row's masks: for each vector
         ceil(lanes / 8), bit 0 the first lane); each panel's first weight (int64).
     """
+    shelf.budget.hold(2 * weights.size, ("the places of the weights of node", shelf.node))
     weights = _contiguous(weights)
     counts = block_counts(weights, 1, lanes * vectors)
     depth, panels = counts.shape

@@ -10,7 +10,7 @@ from edgecnn.runtime.executor cimport Step, as_view
 from edgecnn.runtime.microkernels cimport ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
-from edgecnn.graph.interpolation import axis_table
+from edgecnn.graph.interpolation import ENTRY_BYTES, axis_table, table_entries
 
 
 ctypedef struct resize_arguments:
@@ -66,6 +66,9 @@ def prepare_resize(placed):
     cdef resize_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
     x, out = placed.view("x"), placed.out
+    for axis in (0, 1):
+        entries = table_entries(placed.node.attributes, axis, placed.shapes[0][axis], placed.out_shape[axis])
+        placed.hold(ENTRY_BYTES * entries, "the interpolation tables of")
     tables = [
         (np.ascontiguousarray(places, np.intc), np.ascontiguousarray(weights, np.float32))
         for places, weights in (

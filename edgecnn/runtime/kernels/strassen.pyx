@@ -28,7 +28,7 @@ from edgecnn.runtime.kernels.panels cimport as_panels, divide_up, look_ahead, pa
 from edgecnn.runtime.microkernels cimport EC_BINARY_add, EC_BINARY_subtract, ec_activation, ec_panel, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_stopped, ec_view
 
-from edgecnn.runtime.kernels.packing import Panel, split_filters
+from edgecnn.runtime.kernels.packing import Panel, count_panels, split_filters
 
 # Longer sums are cut into slices, as in convolution.pyx.
 cdef size_t SLICE = 256
@@ -289,6 +289,7 @@ def pack_halves(weights, bias, InstructionSet instruction_set, shelf):
     """
     depth, filters = weights.shape[0] // 2, weights.shape[1] // 2
     lanes = instruction_set.lanes
+    shelf.expect_panels(count_panels(filters, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)]))
     widths = split_filters(filters, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)])
     packed = shelf.aligned(PRODUCTS * depth * sum(widths) * lanes)
     biases = shelf.aligned((2 * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)

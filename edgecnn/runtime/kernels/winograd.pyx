@@ -34,7 +34,7 @@ from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_stopp
 
 from edgecnn.graph.operators import resolve_pads
 from edgecnn.runtime.cpu import SECOND_LEVEL_BYTES
-from edgecnn.runtime.kernels.packing import Panel, WinogradForm, filter_transformation, split_filters
+from edgecnn.runtime.kernels.packing import Panel, WinogradForm, count_panels, filter_transformation, split_filters
 
 # What a block's tiles and the products of a panel may take of the second-level cache, the filters passing through the
 # rest. Where that makes too few tiles to use the filters often, the products alone stay there, and the tiles are read
@@ -290,6 +290,7 @@ def pack_winograd(weights, bias, size_t groups, form, InstructionSet instruction
     """
     depth, filters = weights.shape[2:]
     each, lanes = filters // groups, instruction_set.lanes
+    shelf.expect_panels(groups * count_panels(each, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)]))
     widths = split_filters(each, lanes, [instruction_set.table.gemm_rows[i] for i in range(4)])
     packed = shelf.aligned(groups * sum(widths) * lanes * form.positions * depth)
     biases = shelf.aligned((groups * len(widths) + 1) * max(widths) * lanes).reshape(-1, max(widths) * lanes)
