@@ -339,25 +339,75 @@ def test_what_the_system_does_is_no_bug(
     assert "bug" not in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_makes_no_noise(folder: Path) -> None:
-    code = "import sys; from edgecnn.cli import main; sys.exit(main(['inspect', 'model.ecnn']))"
+# With and without the buffer that a pipe or a file gets, and with nothing else that this machine may have set.
+BARE = pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+
+OUTPUTS = pytest.mark.parametrize(
+    "arguments", [["info"], ["info", "--json"], ["inspect", "model.ecnn"], ["--help"], ["--version"], ["run", "--help"]]
+)
+
+
+def alone(arguments: list[str], environment: dict[str, str], **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    """`edgecnn` in a process that has these variables and no others."""
+    code = f"import sys; from edgecnn.cli import main; sys.exit(main({arguments!r}))"
+    return subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False, **streams)
+
+
+@BARE
+@OUTPUTS
+def test_a_reader_that_goes_away_makes_no_noise(
+    folder: Path, arguments: list[str], environment: dict[str, str]
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as gone:
-        done = subprocess.run([sys.executable, "-P", "-c", code], stdout=gone, stderr=subprocess.PIPE, check=False)
+        done = alone(arguments, environment, stdout=gone, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_an_output_that_is_full_is_told(folder: Path) -> None:
-    code = "import sys; from edgecnn.cli import main; sys.exit(main(['info']))"
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
+@BARE
+def test_an_error_stays_what_it_is_when_nobody_reads_its_record(folder: Path, environment: dict[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = alone(["inspect", "none.ecnn", "--json"], environment, stdout=gone, stderr=subprocess.PIPE)
     assert done.returncode == 3
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.decode().splitlines() == ["edgecnn inspect: error: none.ecnn: no such file"]
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+
+
+@FULL
+@BARE
+@OUTPUTS
+def test_an_output_that_is_full_is_told(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = alone(arguments, environment, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    (line,) = done.stderr.decode().splitlines()
+    assert line.endswith("error: standard output: No space left on device")
+
+
+@FULL
+@BARE
+def test_an_exit_code_stands_when_its_reason_cannot_be_written(folder: Path, environment: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        assert alone(["inspect", "none.ecnn"], environment, stdout=subprocess.DEVNULL, stderr=full).returncode == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 3), ("2>&-", 0), ("<&-", 0)])
+def test_streams_that_are_closed_from_the_start(folder: Path, closed: str, code: int) -> None:
+    call = "import sys; from edgecnn.cli import main; sys.exit(main(['inspect', 'model.ecnn']))"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -P -c "$1" {closed}', sys.executable, call],
+        capture_output=True,
+        env={},
+        check=False,
+    )
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
 
 
 def test_control_characters_of_a_file_never_reach_the_terminal(
