@@ -444,16 +444,20 @@ def test_work_of_over_a_second_is_told_on_stderr(
 
     from edgecnn.cli import progress
 
-    monkeypatch.setattr(progress, "PATIENCE", 0.05)
-    with progress.progress("counting"):
-        pass
-    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "PATIENCE", 3600)
     with progress.progress("counting") as tell:
-        time.sleep(0.3)
+        tell("counting on")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    told = ""
+    with progress.progress("counting") as tell:
+        while not told:
+            time.sleep(0.01)
+            told = capsys.readouterr().err
         tell("counting on")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "counting ...\ncounting on ...\n"
+    assert told + captured.err == "counting ...\ncounting on ...\n"
 
 
 def test_every_command_is_a_file_of_its_own() -> None:
