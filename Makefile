@@ -3,11 +3,15 @@
 #   make PYTHON=python3.12 test    another Python (3.11 or newer)
 #   make VENV=/tmp/venv test       another place for the virtual environment
 #   make BENCH="--networks MobileNet" bench    options of benchmarks/peers.py
+#   make WORKERS=8 test            more processes than two for the tests
+#   make SECONDS=60 fuzz           how long
 #
 # The project is installed as users get it, not in editable mode: what is tested is what is shipped.
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
+SECONDS ?= 600
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -55,11 +59,15 @@ REMOVE_VENV = if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-arm bench lint types docs debug clean
+.PHONY: help demo test test-all test-arm test-pythons fuzz sanitize bench lint types docs debug clean
 
 help:
 	@echo "make demo    train a small CNN on handwritten digits, convert it, classify with edgecnn, compare"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests (10 minutes on two cores)"
+	@echo "make test-all  the slow tests too: those of whole networks, of training and of clusters (15 minutes)"
+	@echo "make test-pythons  build the source distribution and run its tests on Python 3.11 to 3.14 (10 minutes)"
+	@echo "make sanitize  run the tests of C code under AddressSanitizer, UBSan and ThreadSanitizer"
+	@echo "make fuzz    try mutated model files (SECONDS=600); what it finds stays in fuzz/corpus"
 	@echo "make test-arm  build the wheels for ARM and x86-64 and test them on emulated CPUs (Debian; 10 minutes)"
 	@echo "make bench   measure against LiteRT, ONNX Runtime and OpenVINO (an hour; BENCH=\"--help\" for less)"
 	@echo "make lint    ruff and cython-lint"
@@ -75,10 +83,21 @@ demo: $(VENV)/.project $(VENV)/.demo
 test: STEPS := 4
 test: $(VENV)/.project $(VENV)/.test
 	$(call say,4,Running the tests)
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n $(WORKERS)
+
+test-all: STEPS := 4
+test-all: $(VENV)/.project $(VENV)/.test
+	$(call say,4,Running the tests and the slow ones)
+	@$(BIN)/pytest -q -n $(WORKERS) -m "not sweep"
 
 test-arm:
 	@PYTHON="$(PYTHON)" .ci/arm.sh
+
+test-pythons:
+	@PYTHON="$(PYTHON)" WORKERS="$(WORKERS)" .ci/pythons.sh
+
+fuzz: $(VENV)/.project $(VENV)/.test
+	@$(BIN)/python -P fuzz/run.py --seconds $(SECONDS)
 
 bench: STEPS := 4
 bench: $(VENV)/.project $(VENV)/.bench
@@ -103,7 +122,7 @@ debug: $(VENV)/.created $(VENV)/.test
 	@rm -rf build $(VENV)/.project
 	@EDGECNN_DEBUG=1 $(PIP) install .
 	@rm -rf build
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n $(WORKERS)
 
 clean:
 	@$(REMOVE_VENV)

@@ -41,7 +41,8 @@ TARGET = target()
 RUNTIME = "edgecnn/runtime"
 MICROKERNELS = f"{RUNTIME}/microkernels"
 GENERATED = "build/cython"
-FREE_THREADED = bool(getattr(sys, "_is_gil_enabled", None)) and not sys._is_gil_enabled()
+# Of the interpreter that is built for: PYTHON_GIL=1 turns the lock on for a while, and the build stays what it is.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 # -ffp-contract=fast: -std=c11 alone turns the fusing of a multiply and an add off, and with it the FMA instructions.
 COMMON = ["-std=c11", "-O1" if DEBUG else "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
@@ -152,6 +153,9 @@ setup(
             "initializedcheck": DEBUG,
             "cdivision": True,
             "embedsignature": False,
+            # What modules keep for all threads are lists and numbers that change in single operations of the interpreter; what
+            # a call works on is its own.
+            "freethreading_compatible": True,
         },
     ),
     cmdclass={"build_ext": BuildPerSource, "bdist_wheel": Abi3Wheel},

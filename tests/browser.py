@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from patience import HUNG
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 FLAGS = (
@@ -119,7 +121,7 @@ class Browser:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", {"features": scheme}, session)
         self.call("Page.navigate", {"url": path.resolve().as_uri()}, session)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + HUNG
         while page.evaluate("document.readyState") != "complete" or page.evaluate("location.protocol") == "about:":
             assert time.monotonic() < deadline, "the page does not load"
             time.sleep(0.02)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,6 @@ import numpy as np
 import edgecnn
 
 
-def answer(model: edgecnn.Model, x: np.ndarray[Any, Any], queue: multiprocessing.Queue[bytes]) -> None:
-    """Put the bytes of a model's answer into the queue."""
-    queue.put(model(x).tobytes())
+def answer(model: edgecnn.Model, x: np.ndarray[Any, Any], end: Connection) -> None:
+    """Put the bytes of a model's answer into a pipe."""
+    end.send(model(x).tobytes())

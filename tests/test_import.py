@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -32,6 +33,15 @@ def run(code: str) -> str:
 def test_importing_brings_no_heavy_package(statement: str) -> None:
     lines = run(f"{statement}\n{PRINT_HEAVY}").splitlines()
     assert json.loads(lines[-1]) == []
+
+
+def test_a_python_without_its_lock_stays_without() -> None:
+    """A module that does not say that it can do without would turn the lock on, with a warning."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("this Python has its lock")
+    modules = "edgecnn.format.reader, edgecnn.runtime.executor, edgecnn.runtime.planner"
+    code = f"import sys, warnings; warnings.simplefilter('error'); import {modules}; print(sys._is_gil_enabled())"
+    assert run(code).split() == ["False"]
 
 
 def test_every_public_name_is_there() -> None:

@@ -147,3 +147,76 @@ def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is
                 found = {n.split(".")[0] for n in names} - others.get(path.parent.name, set())
                 foreign.setdefault(path.name, set()).update(found)
     assert {name: found - allowed for name, found in foreign.items() if found - allowed} == {}
+
+
+CLOCKS = {"perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time", "time"}
+
+WAITS = {"join", "wait", "poll", "communicate", "result"}
+
+
+def time_limits(source: str) -> list[int]:
+    """Lines of a test file that hold the machine to a time: a time-out or a deadline of seconds written there, or an assertion
+    about what a clock said."""
+    tree = ast.parse(source)
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            limits = [word.value for word in node.keywords if word.arg in ("timeout", "deadline")]
+            if isinstance(node.func, ast.Attribute) and node.func.attr in WAITS:
+                limits += node.args
+            if any(isinstance(limit, ast.Constant) and isinstance(limit.value, int | float) for limit in limits):
+                lines.append(node.lineno)
+        elif isinstance(node, ast.FunctionDef | ast.Module):
+            lines += clock_assertions(node)
+    return sorted(set(lines))
+
+
+def clock_assertions(scope: ast.FunctionDef | ast.Module) -> list[int]:
+    """Lines of a function's assertions that compare a clock, or what was computed from one, with a number."""
+    timed: set[str] = set()
+
+    def reads_a_clock(node: ast.AST) -> bool:
+        return any(
+            (isinstance(part, ast.Call) and ast.unparse(part.func) in {f"time.{clock}" for clock in CLOCKS})
+            or (isinstance(part, ast.Name) and part.id in timed)
+            for part in ast.walk(node)
+        )
+
+    lines = []
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and reads_a_clock(node.value):
+            timed |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare) and reads_a_clock(node.test):
+            sides = [node.test.left, *node.test.comparators]
+            lines += [node.lineno] if any(isinstance(side, ast.Constant) for side in sides) else []
+    return lines
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "subprocess.run(command, timeout=60)",
+        "child.join(10)",
+        "queue.get(timeout=5.0)",
+        "settings(deadline=400)",
+        "assert time.monotonic() - begun < 10",
+        "def test():\n    begun = time.perf_counter()\n    took = time.perf_counter() - begun\n    assert took < 2",
+    ],
+)
+def test_limits_of_time_are_seen(code: str) -> None:
+    assert len(time_limits(code)) == 1
+
+
+@pytest.mark.parametrize("code", ["child.join()", "run(timeout=HUNG)", "settings(deadline=None)", "', '.join(names)"])
+def test_what_is_no_limit_of_time_is_left_alone(code: str) -> None:
+    assert time_limits(code) == []
+
+
+def test_no_test_holds_the_machine_to_a_time() -> None:
+    limits = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for line in time_limits(path.read_text(encoding="utf-8"))
+    }
+    assert limits == set(), "a slow machine fails these tests: wait without an end, or for patience.HUNG"

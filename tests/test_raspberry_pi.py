@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from patience import HUNG
 from small_models import mean_classifier, save
 
 SCRIPTS = Path(__file__).parents[1] / "examples" / "raspberry_pi"
@@ -19,7 +19,7 @@ LABELS = {"labels": ["red", "green", "blue"], "preprocessing": {"scale": 1 / 255
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", str(SCRIPTS / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HUNG, check=False)
 
 
 @pytest.fixture
@@ -83,12 +83,10 @@ def test_the_camera_stops_at_a_signal(model: Path, photos: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert " a second, " in process.stdout.readline()  # the first line comes after a second
-        begun = time.monotonic()
         process.terminate()
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=HUNG)
     assert process.returncode == 0, errors
     assert "pictures answered" in output
-    assert time.monotonic() - begun < 10
 
 
 def test_a_camera_that_is_not_there_is_told(model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patience import HUNG
 from small_models import dense_pair, mean_classifier, save
 
 pytest.importorskip("ray", reason="Ray is not installed")
@@ -22,7 +23,7 @@ RGB = {"labels": ["red", "green", "blue"], "preprocessing": {"scale": 1 / 255}}
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", str(SCRIPT), *map(str, arguments)]
     variables = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=HUNG, check=False)
 
 
 def test_a_folder_is_classified_and_a_damaged_photo_is_marked(tmp_path: Path) -> None:

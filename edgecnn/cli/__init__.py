@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import math
 import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from edgecnn.cli import (
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `edgecnn`, a subparser for each command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edgecnn",
         description="Fast CNN inference on edge CPUs, straight from Keras models.",
         epilog=_epilog("edgecnn convert model.h5\nedgecnn run model.ecnn photo.jpg"),
@@ -107,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
 def convert_main(argv: Sequence[str] | None = None) -> int:
     """The command `edgecnn-convert`, the same as `edgecnn convert`; see `main`."""
     command = convert.COMMAND
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edgecnn-convert",
         description=_description(command),
         epilog=_epilog(command.example.replace("edgecnn convert", "edgecnn-convert")),
@@ -134,46 +135,86 @@ def _add_arguments(parser: argparse.ArgumentParser, command: Command) -> None:
 
 
 def _execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    # What says how to report an error, until the arguments are known.
+    arguments = argparse.Namespace(prog=parser.prog, debug=False, json=False)
     try:
-        arguments = parser.parse_args(argv)
-    except SystemExit as end:  # argparse has said what there is to say
-        return end.code if isinstance(end.code, int) else 0
-    try:
+        try:
+            arguments = parser.parse_args(argv)
+        except SystemExit as end:  # argparse has said what there is to say
+            return end.code if isinstance(end.code, int) else 0
         answer: Answer = arguments.command.run(arguments)
         _present(answer, arguments.json)
         if answer.complaint:
-            _write(sys.stderr, f"{arguments.prog}: error: {answer.complaint}")
+            _complain(f"{arguments.prog}: error: {answer.complaint}")
         return answer.exit_code
     except BrokenPipeError:
-        # What is still buffered would be written, and fail again, when the interpreter ends.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except KeyboardInterrupt:
-        _write(sys.stderr, f"{arguments.prog}: interrupted")
+        _complain(f"{arguments.prog}: interrupted")
         return INTERRUPTED
     except Exception as error:
         return _fail(arguments, error)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says when its help could not be written, where argparse keeps that to itself."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout and message:
+            with _stdout() as stream:
+                stream.write(message)
+        else:
+            super()._print_message(message, file)
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """Standard output, flushed at the end: a full disk is an error of this command, not of the interpreter's exit.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        OSError: names the stream.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        _give_up(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), "standard output") from error
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere: it would be written, and fail again, when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
 def _present(answer: Answer, as_json: bool) -> None:
     """Put an answer on stdout."""
     target = None if as_json or not answer.blocks else terminal.console(sys.stdout)
-    if target is not None:
+    if target is None:
+        _say(json.dumps(_plain(answer.record), indent=1) if as_json else answer.text)
+        return
+    with _stdout():
         terminal.show(target, answer.blocks)
-    else:
-        _write(sys.stdout, json.dumps(_plain(answer.record), indent=1) if as_json else answer.text)
 
 
 def _fail(arguments: argparse.Namespace, error: Exception) -> int:
     """Say what went wrong; gives the exit code."""
     message, code = _judge(error)
     if arguments.debug:
-        _write(sys.stderr, "".join(traceback.format_exception(error)).rstrip())
-    _write(sys.stderr, f"{arguments.prog}: error: {message}")
+        _complain("".join(traceback.format_exception(error)).rstrip())
+    _complain(f"{arguments.prog}: error: {message}")
     if code == BUG:
-        _write(
-            sys.stderr,
+        _complain(
             f"{arguments.prog}: this is a bug of edgecnn; please report it with what `{arguments.prog} --debug` and "
             "`edgecnn info` print",
         )
@@ -182,7 +223,7 @@ def _fail(arguments: argparse.Namespace, error: Exception) -> int:
         if isinstance(error, UnsupportedLayerError):
             record["layers"] = [vars(item) for item in error.items]
         with contextlib.suppress(OSError):
-            _write(sys.stdout, json.dumps({"error": record}, indent=1))
+            _say(json.dumps({"error": record}, indent=1))
     return code
 
 
@@ -205,6 +246,22 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _say(text: str) -> None:
+    """A text and a line's end on stdout."""
+    with _stdout() as stream:
+        _write(stream, text)
+
+
+def _complain(text: str) -> None:
+    """A text and a line's end on stderr, where there is one that takes it: the exit code stands either way."""
+    if sys.stderr is None:
+        return
+    try:
+        _write(sys.stderr, text)
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def _write(stream: TextIO, text: str) -> None:

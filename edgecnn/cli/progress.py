@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from edgecnn.cli import terminal
@@ -39,7 +39,9 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
             shown = current
             target = terminal.console(sys.stderr)
             if target is None:
-                print(f"{printable(current)} ...", file=sys.stderr, flush=True)
+                if sys.stderr is not None:
+                    with suppress(OSError):  # nobody can be told; the work goes on
+                        print(f"{printable(current)} ...", file=sys.stderr, flush=True)
                 return
             from rich.text import Text
 

@@ -161,7 +161,7 @@ class Model:
     @property
     def memory(self) -> Memory:
         """Bytes of file, packed weights and arena (the largest among the sizes used so far)."""
-        arena = max((p.layout.arena for p in self._plans.values()), default=0)
+        arena = max((p.layout.arena for p in tuple(self._plans.values())), default=0)
         return Memory(self._file_size, self._weights.nbytes, arena)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -297,7 +297,7 @@ class Model:
         if not self._plans:
             lines.append("sizes are known only when it is called; call it once to see its steps")
             return "\n".join(lines)
-        chosen: Plan = next(reversed(self._plans.values()))
+        chosen: Plan = tuple(self._plans.values())[-1]
         lines.append(f"{'operator':<22} {'shape':<16} {'kernel':<32} {'MACs':>14} {'weight bytes':>12}  node")
         for step, nodes in zip(chosen.steps, chosen.step_nodes, strict=True):
             constants = [self._graph.constants[n] for node in nodes for n in node.inputs if n in self._graph.constants]

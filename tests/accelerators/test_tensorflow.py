@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edgecnn.accelerators.tensorflow_operators import FUNCTIONS
 from edgecnn.format import encode
 from edgecnn.graph import Graph, reference
 from file_graphs import rich_graph
+from patience import HUNG
 from small_models import convolution, dense_pair, mean_classifier
 
 tf = pytest.importorskip("tensorflow")
@@ -286,34 +288,34 @@ def test_a_model_can_be_pickled(x: np.ndarray) -> None:
 
 def test_a_model_works_in_a_spawned_child(model: TensorFlowModel, x: np.ndarray) -> None:
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    child = context.Process(target=answer, args=(model, x[:1], queue), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=answer, args=(model, x[:1], sender), daemon=True)
     child.start()
-    try:
-        assert queue.get(timeout=120) == model(x[:1]).tobytes()
-    finally:
-        child.join(20)
-        child.kill()
+    sender.close()
+    with receiver:
+        assert receiver.recv() == model(x[:1]).tobytes()
+    child.join()
 
 
-def error_in_child(model: edgecnn.Model, x: np.ndarray, queue: multiprocessing.Queue[str]) -> None:
+def error_in_child(model: edgecnn.Model, x: np.ndarray, end: Connection) -> None:
     try:
         model(x)
     except edgecnn.Error as error:
-        queue.put(f"{type(error).__name__}: {error}")
+        end.send(f"{type(error).__name__}: {error}")
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
 def test_a_forked_child_is_told_and_does_not_hang(model: TensorFlowModel, x: np.ndarray) -> None:
     context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=error_in_child, args=(model, x, queue), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=error_in_child, args=(model, x, sender), daemon=True)
     child.start()
-    try:
-        assert "DeviceError: this process was forked" in queue.get(timeout=60)
-    finally:
-        child.kill()
-        child.join(10)
+    sender.close()
+    with receiver:
+        assert receiver.poll(HUNG)
+        assert "DeviceError: this process was forked" in receiver.recv()
+    child.kill()
+    child.join()
 
 
 @pytest.mark.parametrize("device", ["tpu", "gpu:", "gpu:x", "GPU", "", "cpu:0", 0])
@@ -412,10 +414,10 @@ def test_who_wants_another_rounding_waits_and_who_wants_the_same_does_not(settin
 
     with tensor_float_32(tf, True):
         same, other = enter(True, "same"), enter(False, "other")
-        same.join(10)
+        same.join()
         time.sleep(0.05)
         order.append("end")
-    other.join(10)
+    other.join()
     assert order == ["same", "end", "other"]
     assert enabled() == setting
 

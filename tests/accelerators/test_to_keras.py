@@ -24,6 +24,7 @@ from edgecnn.graph.names import layer_name
 from examples import examples
 from graph_strategies import GraphBuilder, cnn_graphs, random_inputs
 from operator_strategies import Case, cases
+from patience import HUNG
 from training_networks import compiled
 
 keras = pytest.importorskip("keras")
@@ -322,7 +323,7 @@ def run_backend(backend: str, folder: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=HUNG,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -110,6 +110,8 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
 def test_json_is_one_record_on_stdout_and_nothing_else(
     arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if arguments[:1] == ["prune"]:
+        pytest.importorskip("keras")
     assert main([*arguments, "--json"]) == 0
     captured = capsys.readouterr()
     assert isinstance(json.loads(captured.out), dict)
@@ -188,6 +190,8 @@ def test_an_error_is_a_json_record_too(folder: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if arguments[:1] == ["prune"]:
+        pytest.importorskip("keras")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert main(arguments) == 2
     assert "error: " in last_line(capsys)
@@ -233,6 +237,8 @@ def test_int8_is_refused_with_a_sentence_that_says_what_to_do(folder: Path, caps
 def test_a_file_that_is_missing_or_corrupt_is_3(
     arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if arguments[:1] == ["prune"]:
+        pytest.importorskip("keras")
     (folder / "cut.h5").write_bytes(DIGITS.read_bytes()[:20_000])
     (folder / "cut.ecnn").write_bytes((folder / "model.ecnn").read_bytes()[:-1])
     (folder / "empty.txt").write_text("\n\n")
@@ -339,25 +345,75 @@ def test_what_the_system_does_is_no_bug(
     assert "bug" not in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_makes_no_noise(folder: Path) -> None:
-    code = "import sys; from edgecnn.cli import main; sys.exit(main(['inspect', 'model.ecnn']))"
+# With and without the buffer that a pipe or a file gets, and with nothing else that this machine may have set.
+BARE = pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+
+OUTPUTS = pytest.mark.parametrize(
+    "arguments", [["info"], ["info", "--json"], ["inspect", "model.ecnn"], ["--help"], ["--version"], ["run", "--help"]]
+)
+
+
+def alone(arguments: list[str], environment: dict[str, str], **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    """`edgecnn` in a process that has these variables and no others."""
+    code = f"import sys; from edgecnn.cli import main; sys.exit(main({arguments!r}))"
+    return subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False, **streams)
+
+
+@BARE
+@OUTPUTS
+def test_a_reader_that_goes_away_makes_no_noise(
+    folder: Path, arguments: list[str], environment: dict[str, str]
+) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as gone:
-        done = subprocess.run([sys.executable, "-P", "-c", code], stdout=gone, stderr=subprocess.PIPE, check=False)
+        done = alone(arguments, environment, stdout=gone, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_an_output_that_is_full_is_told(folder: Path) -> None:
-    code = "import sys; from edgecnn.cli import main; sys.exit(main(['info']))"
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
+@BARE
+def test_an_error_stays_what_it_is_when_nobody_reads_its_record(folder: Path, environment: dict[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        done = alone(["inspect", "none.ecnn", "--json"], environment, stdout=gone, stderr=subprocess.PIPE)
     assert done.returncode == 3
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.decode().splitlines() == ["edgecnn inspect: error: none.ecnn: no such file"]
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+
+
+@FULL
+@BARE
+@OUTPUTS
+def test_an_output_that_is_full_is_told(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = alone(arguments, environment, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    (line,) = done.stderr.decode().splitlines()
+    assert line.endswith("error: standard output: No space left on device")
+
+
+@FULL
+@BARE
+def test_an_exit_code_stands_when_its_reason_cannot_be_written(folder: Path, environment: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        assert alone(["inspect", "none.ecnn"], environment, stdout=subprocess.DEVNULL, stderr=full).returncode == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 3), ("2>&-", 0), ("<&-", 0)])
+def test_streams_that_are_closed_from_the_start(folder: Path, closed: str, code: int) -> None:
+    call = "import sys; from edgecnn.cli import main; sys.exit(main(['inspect', 'model.ecnn']))"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -P -c "$1" {closed}', sys.executable, call],
+        capture_output=True,
+        env={},
+        check=False,
+    )
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
 
 
 def test_control_characters_of_a_file_never_reach_the_terminal(
@@ -394,16 +450,20 @@ def test_work_of_over_a_second_is_told_on_stderr(
 
     from edgecnn.cli import progress
 
-    monkeypatch.setattr(progress, "PATIENCE", 0.05)
-    with progress.progress("counting"):
-        pass
-    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "PATIENCE", 3600)
     with progress.progress("counting") as tell:
-        time.sleep(0.3)
+        tell("counting on")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "PATIENCE", 0.01)
+    told = ""
+    with progress.progress("counting") as tell:
+        while not told:
+            time.sleep(0.01)
+            told = capsys.readouterr().err
         tell("counting on")
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "counting ...\ncounting on ...\n"
+    assert told + captured.err == "counting ...\ncounting on ...\n"
 
 
 def test_every_command_is_a_file_of_its_own() -> None:

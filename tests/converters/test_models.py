@@ -438,7 +438,7 @@ def test_open_sizes_can_be_fixed(tmp_path: Path) -> None:
 
 def with_zeros(share: float) -> Any:
     """A model so much of whose kernels is zero, with batch normalisations whose scales have both signs."""
-    import keras
+    keras = pytest.importorskip("keras")
     from keras import layers
 
     rng = np.random.default_rng(0)

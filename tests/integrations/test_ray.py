@@ -24,6 +24,7 @@ from edgecnn.format.writer import encode
 from edgecnn.graph import Graph
 from edgecnn.integrations.ray import Grant, Predictor, granted
 from graph_strategies import GraphBuilder, Weights, conv
+from patience import HUNG
 from small_models import mean_classifier, save
 
 pytest.importorskip("ray", reason="Ray is not installed")
@@ -84,7 +85,7 @@ def cluster() -> Iterator[None]:
             ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
             ray.shutdown()
             gc.collect()  # what Ray left open is found here, where it is allowed, and not in a later test
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + HUNG
             while (left := left_over(folder)) and time.monotonic() < deadline:
                 time.sleep(0.1)
             shutil.rmtree(folder, ignore_errors=True)
@@ -123,7 +124,7 @@ class Watched(Predictor):
         if IMAGES // 2 in batch["id"] and not (self.folder / "killing").exists():
             (self.folder / "victim.part").write_text(str(os.getpid()))
             (self.folder / "victim.part").rename(self.folder / "victim")
-            time.sleep(300)
+            time.sleep(HUNG)
         time.sleep(0.01)
         (self.folder / f"done-{os.getpid()}-{batch['id'][0]}").touch()
         return answers
@@ -138,7 +139,7 @@ class Killing:
     before: int = 0
 
     def __call__(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HUNG
         while not (self.folder / "victim").exists():
             if time.monotonic() > deadline:
                 return
@@ -174,7 +175,7 @@ def test_ten_thousand_images_are_each_answered_once_though_a_worker_is_killed(tm
         assert sorted(batch) == ["id", "probs"]
         for name, values in batch.items():
             found[name].append(values)
-    killer.join(timeout=10)
+    killer.join()
 
     assert killing.victim
     done = [path.name.split("-") for path in tmp_path.glob("done-*")]

@@ -85,4 +85,5 @@ def test_loading_takes_little_more_than_weights_and_arena(tmp_path: Path) -> Non
     small, large = (path.with_suffix(".ecnn") for path in files.values())
     memory = edgecnn.load(large).memory
     assert peak("load", small, large) <= 1.3 * (memory.weights + memory.arena)
-    assert peak("convert", *files.values()) <= 2.6 * memory.file
+    # 2.55 to 2.63, by the version of h5py.
+    assert peak("convert", *files.values()) <= 2.8 * memory.file

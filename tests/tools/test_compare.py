@@ -65,6 +65,7 @@ def test_two_files_part_where_one_was_changed(pair: tuple[Path, Path, str]) -> N
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_keras_layers_are_found_behind_the_nodes_that_compute_them(graph: Graph, tmp_path: Path) -> None:
+    pytest.importorskip("keras")
     write(graph, tmp_path / "digits.ecnn")
     found = compare(DIGITS, tmp_path / "digits.ecnn")
     layers = {row.node: row.layer for row in found.layers}
@@ -76,6 +77,7 @@ def test_keras_layers_are_found_behind_the_nodes_that_compute_them(graph: Graph,
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_wrong_weight_is_found_beside_keras(graph: Graph, tmp_path: Path) -> None:
+    pytest.importorskip("keras")
     name = [node.name for node in graph.nodes if "conv" in node.operator][2]
     write(changed(graph, name, 0.5), tmp_path / "wrong.ecnn")
     found = compare(DIGITS, tmp_path / "wrong.ecnn")

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from edgecnn.errors import InputError
-from edgecnn.training import Pruning, clone, distillation, layer_sparsity, prune
 from training_networks import NETWORKS, images, values
 
 keras = pytest.importorskip("keras")
+
+from edgecnn.training import Pruning, clone, distillation, layer_sparsity, prune  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from edgecnn.errors import InputError
-from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, refresh_statistics
 from edgecnn.training.keras_models import batches, seed_random_layers
 from training_networks import NETWORKS, SIZE, compiled, images, seeded, values
 
 keras = pytest.importorskip("keras")
+
+from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, refresh_statistics  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -11,10 +11,11 @@ import pytest
 import edgecnn
 from edgecnn.converters import to_graph
 from edgecnn.errors import DataFileError, InputError
-from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, remove_channels
 from training_networks import NETWORKS, SIZE, images, seeded, values
 
 keras = pytest.importorskip("keras")
+
+from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, remove_channels  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
