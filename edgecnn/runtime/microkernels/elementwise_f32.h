@@ -16,9 +16,9 @@ EC_INLINE vfloat binary_power(vfloat x, vfloat y) {
     return x;
 }
 EC_INLINE vfloat binary_prelu(vfloat x, vfloat y) { return vselect(x > 0.0f, x, x * y); }
-EC_INLINE vfloat binary_equal(vfloat x, vfloat y) { return vselect(x == y, vsplat(1.0f), vsplat(0.0f)); }
-EC_INLINE vfloat binary_less(vfloat x, vfloat y) { return vselect(x < y, vsplat(1.0f), vsplat(0.0f)); }
-EC_INLINE vfloat binary_keep(vfloat x, vfloat y) { return vselect(y != 0.0f, x, vsplat(0.0f)); }
+EC_INLINE vfloat binary_equal(vfloat x, vfloat y) { return vselect(vequal(x, y), vsplat(1.0f), vsplat(0.0f)); }
+EC_INLINE vfloat binary_less(vfloat x, vfloat y) { return vselect(vless(x, y), vsplat(1.0f), vsplat(0.0f)); }
+EC_INLINE vfloat binary_keep(vfloat x, vfloat y) { return vselect(((vint)y & 0x7fffffff) != 0, x, vsplat(0.0f)); }
 
 #define EC_BINARY(NAME)                                                                                                \
     static void NAME##_f32(const float *x, const float *y, float *out, size_t n) {                                     \
