@@ -259,12 +259,20 @@ def _softmax(node: Node, x: Array) -> Array:
 
 
 def _sparsemax(node: Node, x: Array) -> Array:
-    """As Keras computes it: Martins & Astudillo 2016, Algorithm 1, but for tau, which has there the last of the sums."""
+    """As Keras computes it: Martins & Astudillo 2016, Algorithm 1, but for tau, which has there the last of the sums.
+
+    Sums are of differences from the largest value, so that a 1 counts beside a large one. Where the largest is infinite nothing
+    is in the support and tau is -infinity, as in Keras; NaN is sorted last and stays.
+    """
     z = -np.sort(-x, axis=-1)
-    sums = np.cumsum(z, axis=-1)
-    support = z - (sums - 1) / np.arange(1, x.shape[-1] + 1) > 0
-    tau = (np.where(support, sums, 0).sum(axis=-1, keepdims=True) - 1) / support.sum(axis=-1, keepdims=True)
-    return np.asarray(np.maximum(x - tau, 0))
+    count = np.arange(1, x.shape[-1] + 1)
+    top = np.where(np.isfinite(z[..., :1]), z[..., :1], 0)
+    sums = np.cumsum(z - top, axis=-1)
+    # Of NaN a comparison is false; what comes after a value outside the support is outside, too.
+    support = np.logical_and.accumulate(z - top - (sums - 1) / count > 0, axis=-1) & np.isfinite(z[..., :1])
+    size = support.sum(axis=-1, keepdims=True)
+    shift = (1 - np.where(support, sums, 0).sum(axis=-1, keepdims=True)) / size - top * (size - 1) / 2
+    return np.asarray(np.maximum((x - top) + np.where(size == 0, np.inf, shift), 0))
 
 
 def _slice(node: Node, x: Array) -> Array:

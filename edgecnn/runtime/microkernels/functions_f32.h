@@ -12,11 +12,11 @@
 
 /* glibc 2.27 gave these a second version, which only leaves errno alone; the first one is there in older ones too. */
 #if defined(__GLIBC__) && defined(__x86_64__)
-__asm__(".symver logf, logf@GLIBC_2.2.5\n.symver powf, powf@GLIBC_2.2.5");
+__asm__(".symver logf, logf@GLIBC_2.2.5\n.symver powf, powf@GLIBC_2.2.5\n.symver pow, pow@GLIBC_2.2.5");
 #elif defined(__GLIBC__) && defined(__aarch64__)
-__asm__(".symver logf, logf@GLIBC_2.17\n.symver powf, powf@GLIBC_2.17");
+__asm__(".symver logf, logf@GLIBC_2.17\n.symver powf, powf@GLIBC_2.17\n.symver pow, pow@GLIBC_2.17");
 #elif defined(__GLIBC__) && defined(__arm__)
-__asm__(".symver logf, logf@GLIBC_2.4\n.symver powf, powf@GLIBC_2.4");
+__asm__(".symver logf, logf@GLIBC_2.4\n.symver powf, powf@GLIBC_2.4\n.symver pow, pow@GLIBC_2.4");
 #endif
 
 /* x = n ln 2 + r, |r| <= ln 2 / 2: gives r and, in the low bits of `bits`, n. Adding 1.5 * 2^23 rounds to an integer. */
