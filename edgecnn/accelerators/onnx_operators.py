@@ -84,7 +84,7 @@ def _gelu_tanh(b: OnnxBuilder, x: str) -> str:
 
 
 def _threshold(b: OnnxBuilder, x: str, threshold: float, default: float) -> str:
-    return b.op("Where", b.op("LessOrEqual", x, b.constant(threshold)), b.constant(default), x)
+    return b.op("Where", b.op("Greater", x, b.constant(threshold)), x, b.constant(default))
 
 
 FUNCTIONS: Mapping[str, Function] = {

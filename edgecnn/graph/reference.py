@@ -23,8 +23,11 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _relu(x: Array, negative_slope: float, max_value: float, threshold: float) -> Array:
-    below = np.zeros_like(x) if negative_slope == 0 else negative_slope * (x - threshold)
-    return np.minimum(np.where(x <= threshold, below, x), max_value)
+    if negative_slope == 0:
+        # As Keras: NaN stays where the threshold is 0, and becomes 0 where values are chosen by a threshold.
+        kept = x > threshold if threshold != 0 else ~(x <= 0)
+        return np.where(kept, np.minimum(x, max_value), np.minimum(0.0, max_value) if threshold == 0 else 0.0)
+    return np.minimum(np.where(x <= threshold, negative_slope * (x - threshold), x), max_value)
 
 
 def _elu(x: Array, alpha: float) -> Array:
@@ -35,8 +38,26 @@ def _softplus(x: Array) -> Array:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
 def _gelu_tanh(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+    # (1 + tanh(y)) / 2 is sigmoid(2 y), without its cancellation.
+    return np.asarray(x * _sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _tanh_shrink(x: Array) -> Array:
+    """x - tanh(x), near 0 by its series (Abramowitz & Stegun 4.5.64): the difference would lose what is left."""
+    series = 0.0
+    for coefficient in (929569 / 638512875, -21844 / 6081075, 1382 / 155925, -62 / 2835, 17 / 315, -2 / 15, 1 / 3):
+        series = series * x * x + coefficient
+    return np.where(np.abs(x) < 0.1, series * x * x * x, x - np.tanh(x))
+
+
+def _squareplus(x: Array, b: float) -> Array:
+    root = np.hypot(x, math.sqrt(b))
+    # Of -infinity Keras gives NaN, the difference of two infinities.
+    return np.where(x < 0, b / 2 / (root - x) + (x - x), (x + root) / 2)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -54,22 +75,23 @@ _FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     "celu": lambda x, alpha: np.maximum(x, 0) + alpha * np.expm1(np.minimum(x, 0) / alpha),
     "selu": lambda x: _SELU_SCALE * _elu(x, _SELU_ALPHA),
     "sigmoid": _sigmoid,
-    "hard_sigmoid": lambda x, slope, offset: np.clip(slope * x + offset, 0, 1),
+    "hard_sigmoid": lambda x, slope, offset: np.clip(slope * x + offset if slope else np.full_like(x, offset), 0, 1),
     "sparse_sigmoid": lambda x: np.clip(0.5 * (x + 1), 0, 1),
     "log_sigmoid": lambda x: -_softplus(-x),
     "tanh": np.tanh,
-    "tanh_shrink": lambda x: x - np.tanh(x),
+    "tanh_shrink": _tanh_shrink,
     "softplus": _softplus,
     "sparse_plus": lambda x: np.where(x <= -1, 0, np.where(x < 1, 0.25 * (x + 1) ** 2, x)),
-    "squareplus": lambda x, b: (x + np.sqrt(x * x + b)) / 2,
+    "squareplus": _squareplus,
     "softsign": lambda x: x / (1 + np.abs(x)),
-    "hard_shrink": lambda x, threshold: np.where(np.abs(x) <= threshold, 0, x),
-    "soft_shrink": lambda x, threshold: np.where(np.abs(x) <= threshold, 0, x - np.copysign(threshold, x)),
-    "threshold": lambda x, threshold, default: np.where(x <= threshold, np.full_like(x, default), x),
+    # Keras chooses in these three: NaN becomes zero, or the default.
+    "hard_shrink": lambda x, threshold: np.where(np.abs(x) > threshold, x, 0),
+    "soft_shrink": lambda x, threshold: np.where(np.abs(x) > threshold, x - np.copysign(threshold, x), 0),
+    "threshold": lambda x, threshold, default: np.where(x > threshold, x, np.full_like(x, default)),
     "swish": lambda x: x * _sigmoid(x),
     "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "mish": lambda x: x * np.tanh(_softplus(x)),
-    "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
+    "gelu": lambda x: 0.5 * x * _erfc(-x / math.sqrt(2)),
     "gelu_tanh": _gelu_tanh,
     "exponential": np.exp,
     "expm1": np.expm1,
@@ -237,12 +259,20 @@ def _softmax(node: Node, x: Array) -> Array:
 
 
 def _sparsemax(node: Node, x: Array) -> Array:
-    """As Keras computes it: Martins & Astudillo 2016, Algorithm 1, but for tau, which has there the last of the sums."""
+    """As Keras computes it: Martins & Astudillo 2016, Algorithm 1, but for tau, which has there the last of the sums.
+
+    Sums are of differences from the largest value, so that a 1 counts beside a large one. Where the largest is infinite nothing
+    is in the support and tau is -infinity, as in Keras; NaN is sorted last and stays.
+    """
     z = -np.sort(-x, axis=-1)
-    sums = np.cumsum(z, axis=-1)
-    support = z - (sums - 1) / np.arange(1, x.shape[-1] + 1) > 0
-    tau = (np.where(support, sums, 0).sum(axis=-1, keepdims=True) - 1) / support.sum(axis=-1, keepdims=True)
-    return np.asarray(np.maximum(x - tau, 0))
+    count = np.arange(1, x.shape[-1] + 1)
+    top = np.where(np.isfinite(z[..., :1]), z[..., :1], 0)
+    sums = np.cumsum(z - top, axis=-1)
+    # Of NaN a comparison is false; what comes after a value outside the support is outside, too.
+    support = np.logical_and.accumulate(z - top - (sums - 1) / count > 0, axis=-1) & np.isfinite(z[..., :1])
+    size = support.sum(axis=-1, keepdims=True)
+    shift = (1 - np.where(support, sums, 0).sum(axis=-1, keepdims=True)) / size - top * (size - 1) / 2
+    return np.asarray(np.maximum((x - top) + np.where(size == 0, np.inf, shift), 0))
 
 
 def _slice(node: Node, x: Array) -> Array:

@@ -95,13 +95,14 @@ cdef extern from "table.h" nogil:
     ctypedef void (*ec_scalar)(const float *, float, float *, size_t) noexcept nogil
     ctypedef void (*ec_scale_shift)(const float *, const float *, const float *, float *, size_t) noexcept nogil
     ctypedef void (*ec_reduce)(const float *, size_t, size_t, float *, size_t) noexcept nogil
-    ctypedef void (*ec_reduce_squares)(const float *, size_t, size_t, float, float *, size_t) noexcept nogil
+    ctypedef void (*ec_reduce_squares)(const float *, size_t, size_t, float, float *, float *, size_t) noexcept nogil
+    ctypedef void (*ec_normalize)(const float *, float, float, float, const float *, const float *, float *,
+                                  size_t) noexcept nogil
     ctypedef void (*ec_weigh)(const float **, const float *, size_t, float *, size_t) noexcept nogil
     ctypedef void (*ec_add_rows)(const float *, const float *, size_t, size_t, float *, size_t) noexcept nogil
     ctypedef const float *(*ec_add_masked)(const float *, const unsigned char *, const float *, size_t,
                                            float *) noexcept nogil
-    ctypedef void (*ec_respond)(const float *, const float *, size_t, float, float, float, float *,
-                                size_t) noexcept nogil
+    ctypedef void (*ec_respond)(const float *, size_t, size_t, float, float, float, float *, size_t) noexcept nogil
     ctypedef void (*ec_clamp)(float *, size_t, float, float) noexcept nogil
     ctypedef void (*ec_softmax)(const float *, float *, size_t) noexcept nogil
     ctypedef double (*ec_measure)(long) noexcept nogil
@@ -131,6 +132,7 @@ cdef extern from "table.h" nogil:
         ec_scale_shift scale_shift
         ec_reduce reduce_add, reduce_max, reduce_min
         ec_reduce_squares reduce_squares
+        ec_normalize normalize
         ec_weigh weigh
         ec_add_rows add_rows
         ec_add_masked add_masked

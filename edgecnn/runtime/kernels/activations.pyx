@@ -1,5 +1,7 @@
 """What ends a kernel: a node's activation attributes as a clamp and, where that is not enough, a micro-kernel."""
 
+import numpy as np
+
 from libc.math cimport INFINITY
 
 from edgecnn.runtime.cpu cimport InstructionSet
@@ -23,5 +25,20 @@ cdef ec_activation as_activation(attributes, InstructionSet instruction_set) exc
     if function == "clip":
         result.low, result.high = parameters
         return result
+    if function == "relu" and parameters[0] == 0.0 and parameters[2] != 0.0:
+        # With a threshold of its own it chooses: of NaN, too, it gives zero.
+        function = "threshold"
+        result.parameters[0], result.parameters[1], result.parameters[2] = parameters[2], 0.0, parameters[1]
+    elif function == "threshold":
+        result.parameters[2] = INFINITY
+    elif function == "hard_sigmoid" and parameters[0] == 0.0:
+        function = "threshold"
+        result.parameters[0], result.parameters[1] = INFINITY, min(max(parameters[1], 0.0), 1.0)
+        result.parameters[2] = INFINITY
+    elif function == "hard_sigmoid":
+        # slope (x + shift), which is exact where the sum is near zero; the shift is two floats.
+        shift = parameters[1] / parameters[0]
+        high = float(np.float32(shift))
+        result.parameters[1], result.parameters[2] = high, shift - high
     result.function = instruction_set.table.activate[<int>FUNCTIONS[function]]
     return result

@@ -4,7 +4,7 @@
 import numpy as np
 
 from libc.math cimport sqrt
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
@@ -105,36 +105,42 @@ cdef double sum_all(const float *values, size_t n) noexcept nogil:
     return total
 
 
+cdef inline double no_less_than_zero(double x) noexcept nogil:
+    """Where all values are alike the difference may round to less; NaN stays."""
+    return 0.0 if x < 0.0 else x
+
+
 cdef void run_layer(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
     # Pixels [first, last) belong to this thread alone; `out` may be `x`. Sums are kept in a vector and added up last.
+    # The mean is a float and what the differences from it add up to: one float is not enough where it is large beside
+    # the deviation.
     cdef const statistics_arguments *a = <const statistics_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef const float *source
     cdef float *out = ec_at(context, &a.out)
     cdef float *to
-    cdef float *scale = <float *>context.scratch
-    cdef float *shift = scale + a.x.channels
-    cdef float partial[64]
-    cdef size_t first, last, pixel, row, column, c, n = a.x.channels, lanes = a.table.lanes, whole = n // lanes
-    cdef double mean, factor
+    cdef float sums[64]
+    cdef float squares[64]
+    cdef float mean
+    cdef size_t first, last, pixel, row, column, n = a.x.channels, lanes = a.table.lanes, whole = n // lanes
+    cdef double rest, variance
     ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
     for pixel in range(first, last):
         row = pixel // a.x.width
         column = pixel - row * a.x.width
         source = x + row * a.x.row + column * a.x.pixel
         to = out + row * a.out.row + column * a.out.pixel
-        memset(partial, 0, sizeof(partial))
-        a.table.reduce_add(source, lanes, whole, partial, lanes)
-        a.table.reduce_add(source + whole * lanes, lanes, 1, partial, n - whole * lanes)
-        mean = sum_all(partial, lanes) / <double>n
-        memset(partial, 0, sizeof(partial))
-        a.table.reduce_squares(source, lanes, whole, <float>mean, partial, lanes)
-        a.table.reduce_squares(source + whole * lanes, lanes, 1, <float>mean, partial, n - whole * lanes)
-        factor = 1.0 / sqrt(sum_all(partial, lanes) / <double>n + a.epsilon)
-        for c in range(n):
-            scale[c] = <float>factor * a.gamma[c]
-            shift[c] = a.beta[c] - <float>mean * scale[c]
-        a.table.scale_shift(source, scale, shift, to, n)
+        memset(sums, 0, sizeof(sums))
+        a.table.reduce_add(source, lanes, whole, sums, lanes)
+        a.table.reduce_add(source + whole * lanes, lanes, 1, sums, n - whole * lanes)
+        mean = <float>(sum_all(sums, lanes) / <double>n)
+        memset(sums, 0, sizeof(sums))
+        memset(squares, 0, sizeof(squares))
+        a.table.reduce_squares(source, lanes, whole, mean, sums, squares, lanes)
+        a.table.reduce_squares(source + whole * lanes, lanes, 1, mean, sums, squares, n - whole * lanes)
+        rest = sum_all(sums, lanes) / <double>n
+        variance = no_less_than_zero(sum_all(squares, lanes) / <double>n - rest * rest)
+        a.table.normalize(source, mean, <float>rest, <float>(1.0 / sqrt(variance + a.epsilon)), a.gamma, a.beta, to, n)
         apply_activation(&a.activation, a.table, to, n)
 
 
@@ -144,52 +150,53 @@ cdef void run_groups(const ec_step *step, const ec_context *context, int thread,
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
     cdef float *to
-    cdef float *scale = <float *>context.scratch
-    cdef float *shift = scale + a.x.channels
-    cdef size_t first, last, group, start, row, column, c, n = a.x.channels // a.groups
-    cdef double mean, factor, count = <double>n * <double>a.x.height * <double>a.x.width
+    cdef float *sums = <float *>context.scratch
+    cdef float *squares = sums + a.x.channels
+    cdef float mean, factor
+    cdef size_t first, last, group, start, row, column, n = a.x.channels // a.groups
+    cdef double total, rest, variance, count = <double>n * <double>a.x.height * <double>a.x.width
     ec_share(a.groups, thread, threads, &first, &last)
     for group in range(first, last):
         start = group * n
-        mean = 0.0
+        total = 0.0
         for row in range(a.x.height):
-            memset(scale, 0, n * sizeof(float))
-            a.table.reduce_add(x + row * a.x.row + start, a.x.pixel, a.x.width, scale, n)
-            mean += sum_all(scale, n)
-        mean /= count
-        factor = 0.0
+            memset(sums, 0, n * sizeof(float))
+            a.table.reduce_add(x + row * a.x.row + start, a.x.pixel, a.x.width, sums, n)
+            total += sum_all(sums, n)
+        mean = <float>(total / count)
+        rest = 0.0
+        variance = 0.0
         for row in range(a.x.height):
-            memset(scale, 0, n * sizeof(float))
-            a.table.reduce_squares(x + row * a.x.row + start, a.x.pixel, a.x.width, <float>mean, scale, n)
-            factor += sum_all(scale, n)
-        factor = 1.0 / sqrt(factor / count + a.epsilon)
-        for c in range(n):
-            scale[c] = <float>factor * a.gamma[start + c]
-            shift[c] = a.beta[start + c] - <float>mean * scale[c]
+            memset(sums, 0, n * sizeof(float))
+            memset(squares, 0, n * sizeof(float))
+            a.table.reduce_squares(x + row * a.x.row + start, a.x.pixel, a.x.width, mean, sums, squares, n)
+            rest += sum_all(sums, n)
+            variance += sum_all(squares, n)
+        rest /= count
+        variance = no_less_than_zero(variance / count - rest * rest)
+        factor = <float>(1.0 / sqrt(variance + a.epsilon))
         for row in range(a.x.height):
             for column in range(a.x.width):
                 to = out + row * a.out.row + column * a.out.pixel + start
-                a.table.scale_shift(x + row * a.x.row + column * a.x.pixel + start, scale, shift, to, n)
+                a.table.normalize(x + row * a.x.row + column * a.x.pixel + start, mean, <float>rest, factor,
+                                  a.gamma + start, a.beta + start, to, n)
                 apply_activation(&a.activation, a.table, to, n)
 
 
 cdef void run_response(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Pixels [first, last) belong to this thread alone. Scratch holds the squares of one, with zeros around.
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`. Scratch holds one of them, with zeros around.
     cdef const response_arguments *a = <const response_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
-    cdef const float *source
     cdef float *out = ec_at(context, &a.out)
-    cdef float *squares = <float *>context.scratch
-    cdef size_t first, last, pixel, row, column, c, before = (a.size - 1) // 2
-    memset(squares, 0, (a.x.channels + a.size) * sizeof(float))
+    cdef float *values = <float *>context.scratch
+    cdef size_t first, last, pixel, row, column, before = (a.size - 1) // 2
+    memset(values, 0, (a.x.channels + a.size) * sizeof(float))
     ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
     for pixel in range(first, last):
         row = pixel // a.x.width
         column = pixel - row * a.x.width
-        source = x + row * a.x.row + column * a.x.pixel
-        for c in range(a.x.channels):
-            squares[before + c] = source[c] * source[c]
-        a.table.respond(source, squares, a.size, a.bias, a.alpha, a.beta,
+        memcpy(values + before, x + row * a.x.row + column * a.x.pixel, a.x.channels * sizeof(float))
+        a.table.respond(values, before, a.size, a.bias, a.alpha, a.beta,
                         out + row * a.out.row + column * a.out.pixel, a.x.channels)
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+from libc.math cimport INFINITY
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy
 
@@ -53,18 +54,23 @@ cdef void run_axis(const ec_step *step, const ec_context *context, int thread, i
 
 
 cdef int descending(const void *a, const void *b) noexcept nogil:
+    """NaN comes last, as in TensorFlow's order."""
     cdef float x = (<const float *>a)[0], y = (<const float *>b)[0]
+    if x != x or y != y:
+        return (x != x) - (y != y)
     return (x < y) - (x > y)
 
 
 cdef void run_sparsemax(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Pixels [first, last) belong to this thread alone; `out` may be `x`.
+    # Pixels [first, last) belong to this thread alone; `out` may be `x`. Sums are of differences from the largest
+    # value: beside a large one, the 1 that is subtracted would be lost. As in Keras, nothing is in the support where
+    # the largest is infinite.
     cdef const softmax_arguments *a = <const softmax_arguments *>step.arguments
     cdef const float *x
     cdef float *out
     cdef float *sorted_values = <float *>context.scratch
     cdef size_t first, last, pixel, row, column, i, support, n = a.x.channels
-    cdef double sum, sums
+    cdef double sum, sums, top, shift, value
     ec_share(a.x.height * a.x.width, thread, threads, &first, &last)
     for pixel in range(first, last):
         row = pixel // a.x.width
@@ -73,17 +79,26 @@ cdef void run_sparsemax(const ec_step *step, const ec_context *context, int thre
         out = ec_at(context, &a.out) + row * a.out.row + column * a.out.pixel
         memcpy(sorted_values, x, n * sizeof(float))
         qsort(sorted_values, n, sizeof(float), descending)
+        top = sorted_values[0]
         sum = 0.0
         sums = 0.0
         support = 0
+        if top - top == 0.0:
+            for i in range(n):
+                sum += sorted_values[i] - top
+                if not sorted_values[i] - top - (sum - 1.0) / <double>(i + 1) > 0.0:
+                    break
+                sums += sum
+                support = i + 1
+        if support == 0:
+            top = 0.0
+            shift = INFINITY
+        else:
+            # The cumulative sums are `sum` + top, 2 top, 3 top, ...
+            shift = (1.0 - sums) / <double>support - top * (<double>support - 1.0) * 0.5
         for i in range(n):
-            sum += sorted_values[i]
-            if sorted_values[i] - (sum - 1.0) / <double>(i + 1) <= 0.0:
-                break
-            sums += sum
-            support = i + 1
-        for i in range(n):
-            out[i] = max(<float>(x[i] - (sums - 1.0) / <double>support), <float>0.0)
+            value = (x[i] - top) + shift
+            out[i] = 0.0 if value <= 0.0 else <float>value
 
 
 def prepare_sparsemax(placed):

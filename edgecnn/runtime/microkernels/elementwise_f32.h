@@ -16,9 +16,9 @@ EC_INLINE vfloat binary_power(vfloat x, vfloat y) {
     return x;
 }
 EC_INLINE vfloat binary_prelu(vfloat x, vfloat y) { return vselect(x > 0.0f, x, x * y); }
-EC_INLINE vfloat binary_equal(vfloat x, vfloat y) { return vselect(x == y, vsplat(1.0f), vsplat(0.0f)); }
-EC_INLINE vfloat binary_less(vfloat x, vfloat y) { return vselect(x < y, vsplat(1.0f), vsplat(0.0f)); }
-EC_INLINE vfloat binary_keep(vfloat x, vfloat y) { return vselect(y != 0.0f, x, vsplat(0.0f)); }
+EC_INLINE vfloat binary_equal(vfloat x, vfloat y) { return vselect(vequal(x, y), vsplat(1.0f), vsplat(0.0f)); }
+EC_INLINE vfloat binary_less(vfloat x, vfloat y) { return vselect(vless(x, y), vsplat(1.0f), vsplat(0.0f)); }
+EC_INLINE vfloat binary_keep(vfloat x, vfloat y) { return vselect(((vint)y & 0x7fffffff) != 0, x, vsplat(0.0f)); }
 
 #define EC_BINARY(NAME)                                                                                                \
     static void NAME##_f32(const float *x, const float *y, float *out, size_t n) {                                     \
@@ -77,15 +77,29 @@ EC_REDUCE(reduce_add_f32, EC_PLUS)
 EC_REDUCE(reduce_max_f32, vlarger)
 EC_REDUCE(reduce_min_f32, vsmaller)
 
-static void reduce_squares_f32(const float *x, size_t pixel, size_t count, float mean, float *out, size_t channels) {
+static void reduce_squares_f32(const float *x, size_t pixel, size_t count, float mean, float *sums, float *squares,
+                               size_t channels) {
     for (size_t c = 0; c < channels; c += LANES) {
         size_t n = channels - c < LANES ? channels - c : LANES;
-        vfloat y = vload_first(out + c, n);
+        vfloat sum = vload_first(sums + c, n), square = vload_first(squares + c, n);
         for (size_t i = 0; i < count; i++) {
             vfloat d = vload_first(x + i * pixel + c, n) - mean;
-            y += d * d;
+            sum += d;
+            square += d * d;
         }
-        vstore_first(out + c, y, n);
+        vstore_first(sums + c, sum, n);
+        vstore_first(squares + c, square, n);
+    }
+}
+
+static void normalize_f32(const float *x, float mean, float rest, float factor, const float *gamma, const float *beta,
+                          float *out, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vstore(out + i, ((vload(x + i) - mean) - rest) * (factor * vload(gamma + i)) + vload(beta + i));
+    if (i < n) {
+        vfloat y = ((vload_first(x + i, n - i) - mean) - rest) * (factor * vload_first(gamma + i, n - i));
+        vstore_first(out + i, y + vload_first(beta + i, n - i), n - i);
     }
 }
 
@@ -157,13 +171,33 @@ static void add_rows_f32(const float *x, const float *rows, size_t stride, size_
     for (; k < count; k++) add_rows(1, x + k, rows + k * stride, stride, out, n);
 }
 
-static void respond_f32(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
-                        size_t n) {
+/* In double precision, where squares may leave the range of floats, and a logarithm would take too much of its power's digits. */
+static void respond_exactly(const float *x, size_t before, size_t size, float bias, float alpha, float beta, float *out,
+                            size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < size; k++) sum += (double)x[i + k] * (double)x[i + k];
+        out[i] = (float)((double)x[i + before] / pow(bias + alpha * sum, beta));
+    }
+}
+static void respond_f32(const float *x, size_t before, size_t size, float bias, float alpha, float beta, float *out, size_t n) {
+    vfloat largest = vsplat(0.0f);
+    for (size_t i = 0; i < n; i += LANES)
+        largest = vlarger(largest, vabs(vload_first(x + before + i, n - i < LANES ? n - i : LANES)));
+    for (int lane = 0; lane < LANES; lane++) {
+        if (!(largest[lane] < 1e5f)) { /* or NaN */
+            respond_exactly(x, before, size, bias, alpha, beta, out, n);
+            return;
+        }
+    }
     for (size_t i = 0; i < n; i += LANES) {
         size_t rest = n - i < LANES ? n - i : LANES;
-        vfloat sum = vload_first(squares + i, rest);
-        for (size_t k = 1; k < size; k++) sum += vload_first(squares + i + k, rest);
-        vstore_first(out + i, vload_first(x + i, rest) * vexp(-beta * vlog(bias + alpha * sum)), rest);
+        vfloat sum = vsplat(0.0f);
+        for (size_t k = 0; k < size; k++) {
+            vfloat y = vload_first(x + i + k, rest);
+            sum += y * y;
+        }
+        vstore_first(out + i, vload_first(x + before + i, rest) * vexp(-beta * vlog(bias + alpha * sum)), rest);
     }
 }
 

@@ -62,6 +62,7 @@ const ec_table EC_TABLE_NAME(EC_ISA) = {
     .reduce_max = reduce_max_f32,
     .reduce_min = reduce_min_f32,
     .reduce_squares = reduce_squares_f32,
+    .normalize = normalize_f32,
     .weigh = weigh_f32,
     .add_rows = add_rows_f32,
     .add_masked = ADD_MASKED,

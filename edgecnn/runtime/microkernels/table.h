@@ -138,8 +138,12 @@ typedef void (*ec_scalar)(const float *x, float y, float *out, size_t n);
 typedef void (*ec_scale_shift)(const float *x, const float *scale, const float *shift, float *out, size_t n);
 /* out[c] += x[i * pixel + c] for i < count; or the maximum, or the minimum. */
 typedef void (*ec_reduce)(const float *x, size_t pixel, size_t count, float *out, size_t channels);
-/* out[c] += (x[i * pixel + c] - mean)^2 for i < count. */
-typedef void (*ec_reduce_squares)(const float *x, size_t pixel, size_t count, float mean, float *out, size_t channels);
+/* sums[c] += d and squares[c] += d^2 for each difference d = x[i * pixel + c] - mean, i < count. */
+typedef void (*ec_reduce_squares)(const float *x, size_t pixel, size_t count, float mean, float *sums, float *squares,
+                                  size_t channels);
+/* out[i] = ((x[i] - mean) - rest) * (factor * gamma[i]) + beta[i]; mean + rest is the mean, more exactly than one float. */
+typedef void (*ec_normalize)(const float *x, float mean, float rest, float factor, const float *gamma, const float *beta,
+                             float *out, size_t n);
 /* out[i] = sum over k < count of weights[k] * rows[k][i]. */
 typedef void (*ec_weigh)(const float *const *rows, const float *weights, size_t count, float *out, size_t n);
 /* out[i] += sum over k < count of x[k] * rows[k * stride + i], in the order of k. */
@@ -148,9 +152,8 @@ typedef void (*ec_add_rows)(const float *x, const float *rows, size_t stride, si
    vector which lanes are there, bit 0 the first (two bytes for sixteen lanes, else one); `values` holds those, one after the
    other, and is read up to LANES floats beyond the last. Gives the end of the values. */
 typedef const float *(*ec_add_masked)(const float *x, const uint8_t *masks, const float *values, size_t count, float *out);
-/* out[i] = x[i] * (bias + alpha * sum of squares[i .. i + size - 1]) ^ -beta. */
-typedef void (*ec_respond)(const float *x, const float *squares, size_t size, float bias, float alpha, float beta, float *out,
-                           size_t n);
+/* out[i] = x[i + before] * (bias + alpha * sum of x[i .. i + size - 1]^2) ^ -beta. */
+typedef void (*ec_respond)(const float *x, size_t before, size_t size, float bias, float alpha, float beta, float *out, size_t n);
 typedef void (*ec_clamp)(float *x, size_t n, float low, float high);
 /* out[i] = exp(x[i] - max) / sum, or its logarithm; out may be x. */
 typedef void (*ec_softmax)(const float *x, float *out, size_t n);
@@ -194,6 +197,7 @@ typedef struct {
     ec_scale_shift scale_shift;
     ec_reduce reduce_add, reduce_max, reduce_min;
     ec_reduce_squares reduce_squares;
+    ec_normalize normalize;
     ec_weigh weigh;
     ec_add_rows add_rows;
     ec_add_masked add_masked; /* NULL: the set has no way to spread values over lanes that is worth it */

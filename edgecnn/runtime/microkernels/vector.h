@@ -28,6 +28,7 @@
 
 typedef float vfloat __attribute__((vector_size(EC_VECTOR_BYTES)));
 typedef int32_t vint __attribute__((vector_size(EC_VECTOR_BYTES)));
+typedef uint32_t vuint __attribute__((vector_size(EC_VECTOR_BYTES)));
 typedef float vfloat_unaligned __attribute__((vector_size(EC_VECTOR_BYTES), aligned(4), may_alias));
 
 EC_INLINE vfloat vload(const float *p) { return *(const vfloat_unaligned *)p; }
@@ -35,6 +36,7 @@ EC_INLINE void vstore(float *p, vfloat x) { *(vfloat_unaligned *)p = x; }
 /* Subtracting +0 leaves every value as it is, -0 included. */
 EC_INLINE vfloat vsplat(float x) { return x - (vfloat){0}; }
 EC_INLINE vint vsplat_int(int32_t x) { return x + (vint){0}; }
+EC_INLINE vfloat vconvert(vint x) { return __builtin_convertvector(x, vfloat); }
 
 /* mask lanes are all ones or all zeros, as comparisons of vectors give them. */
 #if EC_NEON
@@ -48,6 +50,20 @@ EC_INLINE vfloat vabs(vfloat x) { return (vfloat)((vint)x & 0x7fffffff); }
 EC_INLINE vfloat vcopysign(vfloat magnitude, vfloat sign) {
     return (vfloat)(((vint)magnitude & 0x7fffffff) | ((vint)sign & (int32_t)0x80000000));
 }
+
+/* x < y and x == y of all numbers. NEON of 32-bit ARM takes subnormal ones for zero: there integers in the order of the floats
+   are compared. */
+#if EC_NEON && !defined(__aarch64__)
+EC_INLINE vint vorder(vfloat x) {
+    vint sign = (vint)x >> 31;
+    return (((vint)x & 0x7fffffff) ^ sign) - sign;
+}
+EC_INLINE vint vless(vfloat x, vfloat y) { return (vorder(x) < vorder(y)) & (x == x) & (y == y); }
+EC_INLINE vint vequal(vfloat x, vfloat y) { return (vorder(x) == vorder(y)) & (x == x); }
+#else
+EC_INLINE vint vless(vfloat x, vfloat y) { return x < y; }
+EC_INLINE vint vequal(vfloat x, vfloat y) { return x == y; }
+#endif
 
 /* The first n of LANES floats (0 < n <= LANES); the other lanes are zero, their memory is not touched. */
 #if EC_VECTOR_BYTES == 64
