@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.converters.builder import Builder
-from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer, only
+from edgecnn.converters.layers.reading import Recorded, refuse_unread_keys
+from edgecnn.converters.layers.registry import LAYERS, Layer, Unsupported, axis_of, layer, only
 from edgecnn.graph import ACTIVATIONS, Tensor
 
 _SYNONYMS = {
@@ -89,7 +90,10 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
     if isinstance(value, Mapping):
         class_name, config = value.get("class_name"), value.get("config")
         if class_name in LAYER_CLASSES and isinstance(config, Mapping):
-            return layer_function(str(class_name), config, rank)
+            own = Recorded(config)
+            function = layer_function(str(class_name), own, rank)
+            refuse_unread_keys(str(class_name), own)
+            return function
         if class_name in ("function", "Function", "builtin_function_or_method") and isinstance(config, str):
             value = config
         elif class_name == "Activation" and isinstance(config, Mapping):
@@ -147,7 +151,8 @@ def layer_function(class_name: str, config: Mapping[str, Any], rank: int) -> Fun
 def check_configuration(layer: Layer) -> None:
     """Refuses what can be seen without the input: for layers behind one that cannot be converted, so that the user learns
     of all of them at once."""
-    function_of(layer.config.get("activation"), layer.keras, 4)
+    if layer.class_name in LAYERS:
+        function_of(layer.config.get("activation"), layer.keras, 4)
 
 
 @layer("Activation")

@@ -223,11 +223,12 @@ def convert_nothing(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> T
 
 @layer("ops.Cast", "tf.cast")
 def convert_cast(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
-    """A cast to a float type: all is computed in float32."""
-    dtype = str(given(layer, 1, "dtype"))
-    if "float" not in dtype:
-        raise Unsupported(f"it casts to {dtype}", "keep to float types")
-    return tensor(layer)
+    """A cast to a float type (all is computed in float32), or to truth values."""
+    x, dtype = tensor(layer), str(given(layer, 1, "dtype"))
+    if dtype != "bool":  # whole numbers to wider ones, too: integers.py refuses others
+        return x
+    zero = np.zeros(1)
+    return build("equal", build("equal", x, zero), zero)
 
 
 def axes_of(layer: Layer, x: Tensor, position: int | None = 1) -> list[int]:
@@ -603,9 +604,9 @@ def convert_resize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Te
     """Another size of images."""
     height, width = known_numbers(given(layer, 1, "size"), "size")
     method = given(layer, None, "interpolation", "method", default="bilinear")
-    config = {**layer.config, "height": height, "width": width, "interpolation": method}
-    config["antialias"] = given(layer, None, "antialias", default=False)
-    return convert_resizing(Layer(layer.path, "Resizing", config, layer.keras, layer.weights), build, [tensor(layer)])  # type: ignore[return-value]
+    antialias = given(layer, None, "antialias", default=False)
+    resizing = layer.changed("Resizing", height=height, width=width, interpolation=method, antialias=antialias)
+    return convert_resizing(resizing, build, [tensor(layer)])  # type: ignore[return-value]
 
 
 def space_to_depth(build: Builder, x: Tensor, block: int, channels_first_order: bool = False) -> Tensor:

@@ -61,7 +61,27 @@ def replaced(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 WeightReader = Callable[[Sequence[str]], list[Array]]
-"""From names ("kernel", "bias") in Keras' order to float32 arrays. Raises ConversionError."""
+"""From names ("kernel", "bias") in Keras' order to float32 arrays. Raises ConversionError.
+
+A reader may have an attribute `stored`, a function without arguments that gives the names of all variables stored for the layer
+("conv/kernel:0", "kernel" or "0"): then those that no one has read are refused (layers/reading.py). `StoredWeights` is such a
+reader."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """A reader that knows what is stored.
+
+    Attributes:
+        read: from names to arrays, as in `WeightReader`.
+        stored: the names, or paths, of everything that is stored for the layer.
+    """
+
+    read: Callable[[Sequence[str]], list[Array]]
+    stored: Callable[[], Sequence[str]]
+
+    def __call__(self, names: Sequence[str]) -> list[Array]:
+        return self.read(names)
 
 
 class WeightScope(Protocol):
@@ -134,5 +154,6 @@ class ModelDescription:
         for layer in self.layers:
             path = f"{prefix}{layer.path}"
             yield path, layer
-            if layer.model is not None:
-                yield from layer.model.walk(f"{path}/")
+            model = layer.model or (layer.inner.model if layer.inner is not None else None)
+            if model is not None:
+                yield from model.walk(f"{path}/")
