@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -135,7 +134,21 @@ class File:
         self.unpacked = max(LEAST_UNPACKED, MOST_UNPACKED * size)
         self.readable = MOST_READ_AGAIN * size + LEAST_UNPACKED
         self.extents: list[tuple[int, int]] = []
+        self._objects: dict[int, Group] = {}
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+        self._new_heaps: dict[int, _Heap] = {}
+
+    def object(self, address: int, path: str) -> Group:
+        """The object at an address; once for each, so that its parts are read once."""
+        if address not in self._objects:
+            self._objects[address] = Group(self, address, path)
+        return self._objects[address]
+
+    def heap(self, address: int) -> _Heap:
+        """The heap of the newer kind at an address."""
+        if address not in self._new_heaps:
+            self._new_heaps[address] = _Heap(self, address)
+        return self._new_heaps[address]
 
     def at(self, address: int, count: int) -> bytes:
         """A part of the structure.
@@ -208,7 +221,7 @@ class File:
             raise _Refused(f"has addresses of {sizes} bytes from byte {base}; only 8 from the start are read")
         if end > self.size:
             raise _Damaged(f"has {self.size} of its {end} bytes")
-        return Group(self, cursor.number(8), "")
+        return self.object(cursor.number(8), "")
 
     def heap_object(self, address: int, index: int) -> bytes:
         """What a global heap holds under a number."""
@@ -380,7 +393,7 @@ class Group:
             heap, tree = info.number(8), info.number(8)
             if heap != NOWHERE:
                 for record in _records(self.file, tree, 5, 11):
-                    name, link = _link(_Cursor(_Heap(self.file, heap).object(record[4:])))
+                    name, link = _link(_Cursor(self.file.heap(heap).object(record[4:])))
                     found[name] = link
         return found
 
@@ -398,7 +411,7 @@ class Group:
             heap, tree = info.number(8), info.number(8)
             if heap != NOWHERE:
                 for record in _records(self.file, tree, 8, 17):
-                    data = _Heap(self.file, heap).object(record[:8])
+                    data = self.file.heap(heap).object(record[:8])
                     found[_attribute_name(data)] = data
         return found
 
@@ -746,7 +759,7 @@ def child(group: Group, path: str, name: str) -> Group | None:
                 raise _error(f"{name}: {path!r}", problem) from problem
             if link is None:
                 return None
-            found = Group(found.file, _followed(link, path, name), f"{found.path}/{part}")
+            found = found.file.object(_followed(link, path, name), f"{found.path}/{part}")
     return found
 
 
@@ -796,7 +809,7 @@ class Tree:
                 if inner in self.found or address in seen or inner.count("/") > MOST_DEPTH:
                     raise ConversionError(f"{name}: {inner!r} is there twice, or in itself; the file is damaged")
                 seen.add(address)
-                self.found[inner] = Group(root.file, address, inner)
+                self.found[inner] = root.file.object(address, inner)
                 waiting.append((inner, self.found[inner]))
         for path, group in self.found.items():
             around, _, last = path.rpartition("/")
@@ -891,9 +904,10 @@ def _values(dataset: Group, shape: tuple[int, ...], size: int, layout: _Cursor) 
     chunk = [layout.number(width) for _ in range(rank)]
     index = layout.number(1)
     counts = [-(-total // max(part, 1)) for total, part in zip(shape, chunk, strict=False)]
-    if math.prod(counts) * 16 > file.size + 2**16:
+    total = math.prod(counts)
+    if total * 8 > file.size + 2**16:
         raise _Damaged("claims more parts than the file can hold")
-    origins = (tuple(a * b for a, b in zip(at, chunk, strict=False)) for at in product(*map(range, counts)))
+    origins = (_origin(place, counts, chunk) for place in range(total))
     if index == 1:
         packed, mask = (layout.number(8), layout.number(4)) if flags & 2 else (math.prod(chunk), 0)
         chunks: Iterator[_Chunk] = iter([_Chunk((0,) * (rank - 1), layout.number(8), packed, mask)])
@@ -906,6 +920,15 @@ def _values(dataset: Group, shape: tuple[int, ...], size: int, layout: _Cursor) 
     else:
         raise _Refused("can grow, by an index that is not read; save the model again with Keras")
     return _chunked(dataset, shape, size, chunk, chunks)
+
+
+def _origin(place: int, counts: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
+    """Where a part begins, from its number: the last axis runs fastest."""
+    at = []
+    for count, size in zip(reversed(counts), reversed(chunk[: len(counts)]), strict=True):
+        at.append(place % count * size)
+        place //= count
+    return tuple(reversed(at))
 
 
 class _Chunk(NamedTuple):

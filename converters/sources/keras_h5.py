@@ -24,10 +24,10 @@ from edgecnn.converters.sources.configuration import describe_model, parse_versi
 from edgecnn.converters.sources.description import ModelDescription, WeightReader
 from edgecnn.converters.sources.variables import (
     CONVOLUTIONS,
-    PRUNED,
     TRANSPOSED,
     around_of,
     is_called,
+    masked,
     misfit,
     variables_of,
 )
@@ -103,9 +103,9 @@ class _Leaf:
         if found is None:
             return None
         trained, others = list(found[0]), list(found[1])
-        if self.trainable:
-            return trained, [*self.more, *others]
-        return [], [*self.more, *trained, *others]
+        if not self.trainable:
+            trained, others = [], trained + others
+        return trained, [*others, *self.more] if "pruning_step" in self.more else [*self.more, *others]
 
 
 @dataclass
@@ -190,8 +190,7 @@ class Unit:
         if problem:
             raise ConversionError(f"{where}: {problem}; the file is damaged, or its weights belong to another model")
         if "mask" in arrays:
-            pruned = PRUNED[leaf.class_name]
-            arrays[pruned] = arrays[pruned] * arrays["mask"]
+            arrays = masked(leaf.class_name, arrays, arrays["mask"])
         return [arrays[name] for name in names]
 
     def stored(self, leaf: _Leaf, names: Sequence[str]) -> tuple[hdf5.Group, list[str]]:

@@ -20,7 +20,7 @@ import numpy as np
 from edgecnn.converters.sources import hdf5
 from edgecnn.converters.sources.configuration import describe_model, parse_version, weights_of_nothing
 from edgecnn.converters.sources.description import ModelDescription, WeightReader
-from edgecnn.converters.sources.variables import PRUNED, around_of, misfit
+from edgecnn.converters.sources.variables import around_of, masked, misfit
 from edgecnn.errors import ConversionError
 
 Array = np.ndarray[Any, Any]
@@ -171,11 +171,9 @@ class GroupWeights:
             around = around_of(class_name, inner)
             if around is None:
                 raise ConversionError(f"{self.source}: layer {name!r}: a {class_name} around a {inner} is not known")
-            if around:
-                kept = self._arrays(group(), name, around)
-                if "mask" in kept:
-                    pruned = PRUNED[inner]
-                    arrays = [a * kept["mask"] if n == pruned else a for n, a in zip(names, arrays, strict=True)]
+            if "mask" in around:
+                by_name = dict(zip(names, arrays, strict=True))
+                arrays = list(masked(inner, by_name, self._mask(group(), name)).values())
             return arrays
 
         return read
@@ -197,6 +195,17 @@ class GroupWeights:
         if problem:
             raise ConversionError(f"{self.source}: layer {layer!r}: {problem}; its weights belong to another model")
         return [arrays[name] for name in names]
+
+    def _mask(self, group: str, layer: str) -> Array:
+        """What tfmot keeps beside a layer: the pruned variable again, in most versions, then its mask and two numbers."""
+        count = len(self.tree.children(f"{group}/vars"))
+        if count not in (3, 4):
+            raise ConversionError(f"{self.source}: layer {layer!r}: has {count} weights in {group}; wanted 3 or 4")
+        names = ("again", "mask", "threshold", "pruning_step")[4 - count :]
+        kept = self._arrays(group, layer, names)
+        if kept["threshold"].shape or kept["pruning_step"].shape:
+            raise ConversionError(f"{self.source}: layer {layer!r}: its pruning is stored in a way that is not known")
+        return kept["mask"]
 
     def _arrays(self, group: str, layer: str, names: Sequence[str]) -> dict[str, Array]:
         where = f"{self.source}: layer {layer!r}"

@@ -97,7 +97,8 @@ sparsity/keras/prune_registry.py."""
 
 
 def around_of(wrapper: str, inner: str) -> tuple[str, ...] | None:
-    """Variables of a wrapper beside those of the layer inside; None where they are not known.
+    """Variables of a wrapper beside those of the layer inside; None where they are not known. Those of Keras' own wrappers come
+    before, those of tfmot's behind the others that are not trained.
 
     What SpectralNormalization keeps from step to step of the training is not needed afterwards: its kernel is stored normalised.
     """
@@ -141,6 +142,18 @@ def variables_of(class_name: str, config: Config, keras: int) -> tuple[Names, Na
         return None
     trainable = _TRAINABLE.get(class_name, _only())(config, keras)
     return trainable, _NON_TRAINABLE.get(class_name, _only())(config, keras)
+
+
+def masked(class_name: str, arrays: Mapping[str, Array], mask: Array) -> dict[str, Array]:
+    """A pruned layer's arrays, its zeros applied: tfmot multiplies at every call.
+
+    Raises:
+        ValueError: the mask is that of another array.
+    """
+    name = PRUNED[class_name]
+    if arrays[name].shape != mask.shape:
+        raise ValueError(f"{name} has the shape {arrays[name].shape}, and its mask {mask.shape}")
+    return {**arrays, name: arrays[name] * mask}
 
 
 def is_called(path: str, variable: str) -> bool:
