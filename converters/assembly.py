@@ -91,7 +91,7 @@ class _Assembler:
             order = {path: index for index, (path, _) in enumerate(self.description.walk())}
             items = sorted(self.items.values(), key=lambda item: order[item.path])
             raise UnsupportedLayerError(self.description.source, items)
-        turned = {name: value.axis for name, r in self.description.outputs if isinstance(value := found[r], Turned)}
+        turned = {name: value.axis for name, r in self.description.outputs if isinstance(value := found.get(r), Turned)}
         graph = Graph(
             self.description.name,
             tuple(Port(name, self._port(found, r)) for name, r in self.description.inputs),

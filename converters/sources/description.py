@@ -85,16 +85,27 @@ class StoredWeights:
 
 
 class WeightScope(Protocol):
-    """The weights of one model. Asked once for each of its layers, in the file's order."""
+    """The weights of one model. Asked once for each of its layers, in the file's order.
 
-    def layer(self, class_name: str, name: str) -> WeightReader:
+    Attributes:
+        shares_nothing: whether a layer that two models inside the model share cannot be found in both.
+    """
+
+    shares_nothing: bool
+
+    def layer(self, class_name: str, name: str, config: Mapping[str, Any]) -> WeightReader:
         """Of a layer."""
 
-    def wrapped(self, class_name: str, name: str) -> WeightReader:
-        """Of the layer inside a wrapper."""
+    def wrapped(
+        self, class_name: str, name: str, config: Mapping[str, Any], inner: str, inner_config: Mapping[str, Any]
+    ) -> WeightReader:
+        """Of the layer inside a wrapper; the wrapper's class, name and configuration, then the inner class and configuration."""
 
     def model(self, class_name: str, name: str) -> WeightScope:
         """Of a model inside the model."""
+
+    def wrapped_model(self, class_name: str, name: str) -> WeightScope:
+        """Of a model inside a wrapper; the wrapper's class and name."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,7 @@ class ModelDescription:
         size: bytes of the file, None for an object.
         metadata: what to keep in the .ecnn file.
         writer: what wrote it, for people ("Keras 3.1").
+        notes: what the user should know; the report repeats it.
     """
 
     source: str
@@ -148,6 +160,7 @@ class ModelDescription:
     size: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     writer: str = ""
+    notes: tuple[str, ...] = ()
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, LayerDescription]]:
         """Every layer with its path, those of inner models after their model."""
