@@ -53,7 +53,7 @@ def _finished(layer: Layer, build: Builder, operator: str, *operands: Any, **att
     rank = len(operands[0].shape)
     function = function_of(layer.config.get("activation"), layer.keras, rank)
     y = build(operator, *operands, **attributes, **function.attributes)
-    if function.axis is not None:  # along the last axis of what Keras sees
+    if function.is_separate:  # along the last axis of what Keras sees
         return function.apply(build, from_channels_last(layer, build, y))
     return from_channels_last(layer, build, y)
 

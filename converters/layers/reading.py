@@ -208,11 +208,16 @@ def policy_names(value: Any) -> list[str]:
 
 
 def refuse_policy(config: Mapping[str, Any], integers: Sequence[str] = ()) -> None:
-    """Refuses a layer that computes in quantised or whole numbers.
+    """Refuses a layer that computes in quantised or whole numbers, or whose kernel is not all that it multiplies by.
 
     Args:
         integers: whole types that its policy may name, of a layer that only moves values of such a type.
     """
+    if config.get("lora_rank") or config.get("lora_alpha"):
+        raise Unsupported(
+            f"it has LoRA (lora_rank={config.get('lora_rank')!r}): small matrices that are added to its kernel",
+            "add them first: build the model without LoRA, and give its layer the weights [layer.kernel, layer.bias]",
+        )
     for name in policy_names(config.get("dtype")):
         if name in FLOAT_POLICIES or name in integers:
             continue
@@ -243,11 +248,6 @@ def refuse_unread_keys(class_name: str, config: Recorded) -> None:
     for key, value in config.unread().items():
         if key in known or key.endswith(_ENDINGS) or value in NEUTRAL.get(key, ()):
             continue
-        if key.startswith("lora"):
-            raise Unsupported(
-                f"it has LoRA ({key}={value!r}): small matrices that are added to its kernel",
-                "add them to the kernel first: build the model without LoRA and give its layer the weights [layer.kernel, ...]",
-            )
         raise Unsupported(
             f"its {key}={value!r} is unknown to the converter, which cannot tell what it changes",
             "leave this argument at its default, or take a newer edgecnn",

@@ -129,6 +129,10 @@ def register(class_name: str, function: LayerFunction | None = None) -> Any:
             (factor,) = layer.weights(["factor"])
             return build("multiply", inputs[0], factor)
 
+    An activation function of your own is registered by its name; its function gets a layer without weights, and one tensor. A
+    `Lambda` is registered as "Lambda"; `layer.path` tells which one it is. Keys of your class's configuration that the function
+    does not read are no error, as only it knows what they mean; arguments of a call (`layer.keywords`) that it does not read are.
+
     Args:
         class_name: the class's name; with its package in front ("mine>MyScale") where two packages use one name.
         function: the function; without it, a decorator is given back.

@@ -277,3 +277,62 @@ def test_each_argument_of_a_layer_is_drawn_or_without_effect(class_name: str, mo
 
 def test_what_is_listed_is_of_a_class_that_is_supported() -> None:
     assert set(WITHOUT_EFFECT_OF) <= set(LAYERS)
+
+
+@pytest.mark.parametrize("suffix", ["live", ".keras", ".h5"])
+def test_an_activation_of_ones_own_is_refused_until_it_is_registered(suffix: str, tmp_path: Path) -> None:
+    @keras.saving.register_keras_serializable("mine")
+    def mean_of_three(x: Any) -> Any:
+        return (x + keras.ops.relu(x) + keras.ops.tanh(x)) / 3
+
+    def plainly(x: Any) -> Any:
+        return x * 2
+
+    class Tripled(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return 3 * x
+
+    def source() -> Any:
+        if suffix == "live":
+            return model
+        model.save(tmp_path / f"model{suffix}")
+        return tmp_path / f"model{suffix}"
+
+    x = keras.Input((8, 8, 3))
+    y = keras.layers.Conv2D(4, 3, activation=mean_of_three)(x)
+    y = keras.layers.Activation(plainly)(keras.layers.Dense(3, activation=Tripled())(y))
+    y = keras.layers.Lambda(lambda t: t - 1, name="less")(y)
+    model = keras.Model(x, keras.layers.Lambda(lambda t: t * 5, name="more")(y))
+    with pytest.raises(edgecnn.errors.UnsupportedLayerError) as caught:
+        to_graph(source())
+    assert len(caught.value.items) == 5
+    for name in ("mean_of_three", "plainly", "Tripled", "Lambda"):
+        assert f"register('{name}'" in str(caught.value)
+    thirds, one = np.full(1, 1 / 3), np.full(1, -1.0)
+    try:
+        register(
+            "mine>mean_of_three",
+            lambda layer, build, inputs: build(
+                "multiply",
+                build(
+                    "add",
+                    build("add", inputs[0], build.activation(inputs[0], "relu")),
+                    build.activation(inputs[0], "tanh"),
+                ),
+                thirds,
+            ),
+        )
+        register("plainly", lambda layer, build, inputs: build("add", inputs[0], inputs[0]))
+        register("Tripled", lambda layer, build, inputs: build("multiply", inputs[0], np.full(1, 3.0)))
+        register(
+            "Lambda",
+            lambda layer, build, inputs: (
+                build("add", inputs[0], one) if layer.path == "less" else build("multiply", inputs[0], np.full(1, 5.0))
+            ),
+        )
+        given_images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+        got = edgecnn.load(to_graph(source()))(given_images)
+        np.testing.assert_allclose(got, np.asarray(model(given_images)), rtol=2e-5, atol=2e-5)
+    finally:
+        for name in ("mine>mean_of_three", "plainly", "Tripled", "Lambda"):
+            REGISTERED.pop(name, None)
