@@ -93,7 +93,7 @@ def convert(
         extra["labels"] = [str(label) for label in labels]
     with open_source(model, config) as description:
         plain = assemble(description, input_shapes)
-        notes = _warnings(plain, extra)
+        notes = (*description.notes, *_warnings(plain, extra))
         graph, _ = pipeline.run(plain)
         graph = _encoded(replace(graph, metadata={**graph.metadata, **extra}), weights)
         if verify:
@@ -188,7 +188,7 @@ def explain(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = No
             trace,
             purposes,
             outcomes(description, graph),
-            _warnings(before, graph.metadata),
+            (*description.notes, *_warnings(before, graph.metadata)),
         )
 
 

@@ -12,8 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.converters.builder import Builder, Draft
-from edgecnn.converters.layers import Layer, Turned, Unsupported, check_configuration, find, reason_to_refuse
+from edgecnn.converters.builder import Draft
+from edgecnn.converters.layers import (
+    LAYERS,
+    Layer,
+    Turned,
+    Unsupported,
+    apply,
+    check_configuration,
+    find,
+    reason_to_refuse,
+)
+from edgecnn.converters.layers.frames import Nested
+from edgecnn.converters.layers.integers import FLOAT, dtype_after, moves, standard_dtype
+from edgecnn.converters.layers.reading import (
+    Recorded,
+    RecordedArguments,
+    RecordedWeights,
+    refuse_training,
+    refuse_unread_keys,
+)
 from edgecnn.converters.sources.description import (
     Call,
     LayerDescription,
@@ -63,6 +81,7 @@ class _Assembler:
         self.constants: dict[str, Constant] = {}
         self.nodes: list[Node] = []
         self.items: dict[str, UnsupportedLayer] = {}
+        self.dtypes: dict[str, str] = {}  # of tensors that hold whole numbers or truth values in Keras
         self.calls = 0
         self.applied: dict[str, int] = {}  # how often a layer has been called already
 
@@ -72,7 +91,7 @@ class _Assembler:
             order = {path: index for index, (path, _) in enumerate(self.description.walk())}
             items = sorted(self.items.values(), key=lambda item: order[item.path])
             raise UnsupportedLayerError(self.description.source, items)
-        turned = {name: value.axis for name, r in self.description.outputs if isinstance(value := found[r], Turned)}
+        turned = {name: value.axis for name, r in self.description.outputs if isinstance(value := found.get(r), Turned)}
         graph = Graph(
             self.description.name,
             tuple(Port(name, self._port(found, r)) for name, r in self.description.inputs),
@@ -108,12 +127,13 @@ class _Assembler:
             )
         return outputs[reference]
 
-    def _model(self, model: ModelDescription, path: str, given: Sequence[Value] | None) -> Outputs:
+    def _model(self, model: ModelDescription, path: str, given: Sequence[Value] | None, depth: int = 0) -> Outputs:
         """All outputs of a model's layers.
 
         Args:
             path: of the model, with "/" behind it; names its layers, their nodes and their weights.
             given: a tensor for each of its inputs; None for the outermost, whose input layers make them.
+            depth: in how many TimeDistributed wrappers it is: so many axes of the tensors it does not see.
         """
         waiting = [(layer, number, call) for layer in model.layers for number, call in enumerate(layer.calls)]
         self.calls += len(waiting)
@@ -130,7 +150,7 @@ class _Assembler:
                     continue
                 needed = {TensorReference(r.layer, r.call) for r in call.inputs}
                 if all(r in outputs for r in needed):
-                    values = self._apply(model, layer, number, call, path, outputs)
+                    values = self._apply(model, layer, number, call, path, outputs, depth)
                     outputs.update({TensorReference(layer.path, number, i): x for i, x in enumerate(values)})
                 else:
                     later.append((layer, number, call))
@@ -158,45 +178,45 @@ class _Assembler:
         call: Call,
         path: str,
         outputs: Outputs,
+        depth: int,
     ) -> list[Value]:
         """The outputs of one call of a layer."""
         here = f"{path}{layer.path}"
         try:
             if layer.class_name == "InputLayer":
-                return [self._add_tensor(layer.path, self._fixed(layer.path, _input_shape(layer)))]
+                port = self._add_tensor(layer.path, self._fixed(layer.path, _input_shape(layer)))
+                return [self._of_dtype(port, standard_dtype(layer.config.get("dtype")))]
+            if any(leaf is not None for leaf in leaves(call.keywords.get("mask"))):
+                raise Unsupported("it is called with a mask", "call it without")
             if layer.model is not None:
-                return self._inner_model(layer, layer.model, number, call, here, outputs)
+                return self._inner_model(layer, layer.model, call, here, outputs, depth)
+            if layer.class_name == "TimeDistributed" and layer.inner is not None and layer.inner.model is not None:
+                refuse_unread_keys(layer.class_name, Recorded(layer.config))
+                return self._inner_model(layer, layer.inner.model, call, here, outputs, depth + 1)
             inputs = [self._output(model, outputs, reference) for reference in call.inputs]
             function = find(layer.class_name)
             if function is None:
                 raise Unsupported(*reason_to_refuse(layer.class_name, layer.config))
-            _check_arguments(layer, call)
-
-            def tensor(leaf: Any) -> Any:
-                return self._output(model, outputs, leaf) if isinstance(leaf, TensorReference) else leaf
-
-            seen = Layer(
-                here,
-                layer.class_name,
-                layer.config,
-                model.keras,
-                layer.weights,
-                tuple(replaced(value, tensor) for value in call.arguments),
-                {name: replaced(value, tensor) for name, value in call.keywords.items() if name != "mask"},
-                layer.inner,
-            )
-            tensors = [x for x in inputs if isinstance(x, Tensor)]  # all of them, in models of Keras
+            nested = Nested(depth)
+            seen, dtypes = self._seen(model, layer, call, here, outputs, nested)
+            tensors = [nested.frame(x) for x in inputs if isinstance(x, Tensor)]  # all of them, in models of Keras
+            if model.keras != (0, 0):
+                refuse_training(layer.class_name, call.keywords)
             if any(x is None for x in inputs):
                 check_configuration(seen)
                 return [None]
-            build = Builder()
-            result = function(seen, build, tensors)
+            dtype = FLOAT
+            if model.keras != (0, 0) and tensors:
+                dtype = dtype_after(seen, tensors, lambda x: self.dtypes.get(nested.whole(x).name, FLOAT))
+            result = apply(seen, function, nested.build, tensors, dtypes if moves(seen) else ())
             own, layers = node_and_layers(layer.path)
             call_number = self.applied[here] = self.applied.get(here, -1) + 1
             node = f"{path}{own}" if call_number == 0 else f"{path}{own}:{call_number}"
             results: list[Any] = list(result) if isinstance(result, list | tuple) else [result]
             plain = [result.tensor if isinstance(result, Turned) else result for result in results]
-            accepted = self._accept(build.drafts, plain, node, here, tuple(f"{path}{name}" for name in layers))
+            plain = [nested.whole(result) if isinstance(result, Tensor) else result for result in plain]
+            accepted = self._accept(nested.plain.drafts, plain, node, here, tuple(f"{path}{name}" for name in layers))
+            accepted = [self._of_dtype(x, dtype) if isinstance(x, Tensor) else x for x in accepted]
             return [
                 Turned(value, result.axis) if isinstance(result, Turned) and isinstance(value, Tensor) else value
                 for value, result in zip(accepted, results, strict=True)
@@ -221,6 +241,42 @@ class _Assembler:
                 f"({type(error).__name__}: {error})"
             ) from error
 
+    def _seen(
+        self,
+        model: ModelDescription,
+        layer: LayerDescription,
+        call: Call,
+        here: str,
+        outputs: Outputs,
+        nested: Nested,
+    ) -> tuple[Layer, tuple[str, ...]]:
+        """The layer as its function sees it, and the dtypes of its inputs that are no floats.
+
+        What a function of ours reads is recorded. Of a class that a user has registered, only the call's arguments are.
+        """
+
+        def tensor(leaf: Any) -> Any:
+            value = self._output(model, outputs, leaf) if isinstance(leaf, TensorReference) else leaf
+            return nested.frame(value) if isinstance(value, Tensor) else value
+
+        arguments: Sequence[Any] = tuple(replaced(value, tensor) for value in call.arguments)
+        keywords: Mapping[str, Any] = {k: replaced(v, tensor) for k, v in call.keywords.items() if k != "mask"}
+        config, weights = layer.config, layer.weights
+        found = [x for x in leaves([*arguments, *keywords.values()]) if isinstance(x, Tensor)]
+        names = {nested.whole(x).name for x in found}
+        dtypes = tuple({self.dtypes[name] for name in names if name in self.dtypes})
+        if model.keras != (0, 0):
+            arguments, keywords = RecordedArguments(arguments), Recorded(keywords)
+            if layer.class_name in LAYERS:
+                config, weights = Recorded(config), RecordedWeights(weights)
+        return Layer(here, layer.class_name, config, model.keras, weights, arguments, keywords, layer.inner), dtypes
+
+    def _of_dtype(self, tensor: Tensor, dtype: str) -> Tensor:
+        """The tensor, which holds numbers of a dtype in Keras."""
+        if dtype != FLOAT:
+            self.dtypes[tensor.name] = dtype
+        return tensor
+
     def _fixed(self, path: str, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """An input's shape with the sizes that the user has fixed."""
         wanted = self.shapes.get(path)
@@ -235,12 +291,17 @@ class _Assembler:
         self,
         layer: LayerDescription,
         model: ModelDescription,
-        number: int,
         call: Call,
         here: str,
         outputs: Outputs,
+        depth: int,
     ) -> list[Value]:
         """The outputs of a model that is called as a layer."""
+        refuse_training(layer.class_name, call.keywords)
+        others = [*call.arguments, *(v for k, v in call.keywords.items() if k not in ("mask", "training"))]
+        extra = [leaf for leaf in leaves(others) if leaf is not None and not isinstance(leaf, TensorReference)]
+        if extra:
+            raise Unsupported(f"it is called with {', '.join(map(repr, extra))}", "call a model with tensors only")
         first = call.arguments[0] if call.arguments else None
         references = list(call.inputs)
         if isinstance(first, Mapping) and model.input_structure == "dict":
@@ -250,10 +311,29 @@ class _Assembler:
                 f"it is a model of {len(model.inputs)} inputs, called with {len(references)} tensors",
                 "call it with one tensor for each input",
             )
-        given = [outputs[reference] for reference in references]
-        found = self._model(model, f"{here}/", given)
+        given = [
+            self._converted(self._output(self.description, outputs, r), model, port.layer, here)
+            for r, (_, port) in zip(references, model.inputs, strict=True)
+        ]
+        found = self._model(model, f"{here}/", given, depth)
         names = model.outputs if model.output_structure != "dict" else sorted(model.outputs)
         return [self._output(model, found, reference) for _, reference in names]
+
+    def _converted(self, given: Value, model: ModelDescription, name: str, here: str) -> Value:
+        """A tensor as the input of an inner model: Keras casts it to that input's dtype."""
+        port = next((layer for layer in model.layers if layer.path == name), None)
+        if port is None or not isinstance(given, Tensor) or port.config.get("dtype") is None:
+            return given
+        wanted, dtype = standard_dtype(port.config["dtype"]), self.dtypes.get(given.name, FLOAT)
+        if wanted == dtype:
+            return given
+        if wanted != FLOAT:
+            raise Unsupported(
+                f"its input is of {wanted}, and it is called with {dtype}", "give its input a float dtype"
+            )
+        copy = self._add_tensor(f"{here}/{name}", given.shape)
+        self.nodes.append(Node("identity", copy.name, (given.name,), (copy.name,), {}, ()))
+        return copy
 
     def _accept(
         self, drafts: Sequence[Draft], results: Sequence[Value], name: str, path: str, layers: tuple[str, ...]
@@ -306,18 +386,6 @@ class _Assembler:
             name, number = f"{wanted} {number}", number + 1
         self.constants[name] = Constant(name, values)
         return name
-
-
-def _check_arguments(layer: LayerDescription, call: Call) -> None:
-    """Refuses arguments that a layer's function would not see. Functions of keras.ops and tf see all."""
-    if call.keywords.get("mask") is not None:
-        raise Unsupported("it is called with a mask", "call it without")
-    if layer.class_name.startswith(("ops.", "tf.", "onnx.", "tflite.")):
-        return
-    others = [*call.arguments, *(value for name, value in call.keywords.items() if name not in ("mask", "training"))]
-    extra = [leaf for leaf in leaves(others) if leaf is not None and not isinstance(leaf, TensorReference)]
-    if extra:
-        raise Unsupported(f"it is called with {', '.join(map(repr, extra))}", "use layers on tensors only")
 
 
 def _input_shape(layer: LayerDescription) -> tuple[int | None, ...]:

@@ -84,7 +84,7 @@ def outcomes(description: ModelDescription, graph: Graph) -> tuple[LayerOutcome,
             found.setdefault(path, []).append(node.operator if own else f"in {node.name}")
     rows = []
     for path, layer in description.walk():
-        if layer.model is not None:
+        if layer.model is not None or (layer.inner is not None and layer.inner.model is not None):
             continue
         default = ["input" if layer.class_name == "InputLayer" else "dropped"]
         parts = [part for name in node_and_layers(path)[1] for part in found.get(name, ())]

@@ -120,6 +120,7 @@ def _conv_transpose(draw: st.DrawFn, axes: int) -> Arguments:
         "kernel_size": kernel,
         "strides": strides,
         "padding": padding,
+        "dilation_rate": (1,) * axes,  # (TensorFlow computes no other on a CPU.)
         "output_padding": extra,
         "use_bias": draw(st.booleans()),
         "activation": draw(FUNCTION),
@@ -162,8 +163,17 @@ def _layer_normalization(draw: st.DrawFn) -> Arguments:
         "scale": draw(st.booleans()),
         "center": draw(st.booleans()),
         "epsilon": draw(st.sampled_from([1e-3, 0.1])),
+        "rms_scaling": draw(st.booleans()),
     }
     return "LayerNormalization", arguments, [shape]
+
+
+@st.composite
+def _rms_normalization(draw: st.DrawFn) -> Arguments:
+    shape = draw(ANY_SHAPE)
+    rank = len(shape)
+    axis = draw(st.one_of(st.sampled_from([-1, rank]), st.integers(1, rank).map(lambda a: list(range(a, rank + 1)))))
+    return "RMSNormalization", {"axis": axis, "epsilon": draw(st.sampled_from([1e-6, 0.1]))}, [shape]
 
 
 @st.composite
@@ -293,7 +303,7 @@ def _framing(draw: st.DrawFn, name: str, axes: int) -> Arguments:
     value = draw(st.one_of(*forms))
     shape = draw(OF_RANK[axes])
     arguments: dict[str, Any] = {"padding" if name.startswith("Zero") else "cropping": value}
-    if axes > 1:
+    if axes > 1 or name == "ZeroPadding":
         arguments["data_format"], shape = draw(_data_format(shape))
     return f"{name}{axes}D", arguments, [shape]
 
@@ -323,6 +333,12 @@ def _resizing(draw: st.DrawFn) -> Arguments:
     }
     if min(arguments["height"], arguments["width"]) > 2:  # (Keras 2 fails where it would crop to no pixel.)
         arguments |= draw(st.sampled_from([{}, {"crop_to_aspect_ratio": True}]))
+    if "crop_to_aspect_ratio" not in arguments and draw(st.booleans()):
+        arguments |= {
+            "pad_to_aspect_ratio": True,
+            "fill_mode": "constant",
+            "fill_value": draw(st.sampled_from([0.0, 1.5])),
+        }
     arguments["data_format"], shape = draw(_data_format(draw(IMAGE)))
     return "Resizing", arguments, [shape]
 
@@ -393,7 +409,7 @@ LAYERS: Mapping[str, Callable[[], Any]] = {
     "Dot": _dot,
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization,
-    "RMSNormalization": lambda: _of_axes("RMSNormalization", several=False),
+    "RMSNormalization": _rms_normalization,
     "GroupNormalization": _group_normalization,
     "UnitNormalization": lambda: _of_axes("UnitNormalization"),
     "Normalization": _normalization,
@@ -425,7 +441,9 @@ LAYERS: Mapping[str, Callable[[], Any]] = {
     "Rescaling": _rescaling,
     "Activation": lambda: _alone("Activation", st.fixed_dictionaries({"activation": FUNCTION})),
     "ReLU": lambda: _alone("ReLU", _RELU),
-    "LeakyReLU": lambda: _alone("LeakyReLU", NOTHING),
+    "LeakyReLU": lambda: _alone(
+        "LeakyReLU", st.fixed_dictionaries({"negative_slope": st.sampled_from([0.3, 0.0, 0.7])})
+    ),
     "PReLU": _prelu,
     "ELU": lambda: _alone("ELU", st.fixed_dictionaries({"alpha": st.sampled_from([0.5, 1.0, 2.0])})),
     "Softmax": _softmax,
@@ -440,6 +458,14 @@ LAYERS: Mapping[str, Callable[[], Any]] = {
     "Identity": lambda: _alone("Identity", NOTHING),
 }
 """A strategy for each registered class, by its name in Keras 3."""
+
+KERAS_3_ARGUMENTS = {
+    "LayerNormalization": ("rms_scaling",),
+    "Resizing": ("antialias", "pad_to_aspect_ratio", "fill_mode", "fill_value"),
+    "LeakyReLU": ("negative_slope",),
+    "ZeroPadding1D": ("data_format",),
+}
+"""Arguments that Keras 2 does not have, or has under another name."""
 
 _SHORT = {
     f"{short}{axes}D": f"{long}{axes}D"

@@ -20,7 +20,17 @@ from edgecnn.converters.layers import (
 )
 from edgecnn.converters.layers.activation import check_configuration
 from edgecnn.converters.layers.refused import ONNX_REFUSED, REFUSED, reason_to_refuse
-from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Turned, Unsupported, find, layer, register
+from edgecnn.converters.layers.registry import (
+    LAYERS,
+    REGISTERED,
+    Layer,
+    Turned,
+    Unsupported,
+    apply,
+    find,
+    layer,
+    register,
+)
 
 sizes.fold_sizes()
 
@@ -33,6 +43,7 @@ __all__ = [
     "Turned",
     "Unsupported",
     "activation",
+    "apply",
     "check_configuration",
     "choosing",
     "convolution",

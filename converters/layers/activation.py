@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.converters.builder import Builder
-from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer, only
+from edgecnn.converters.layers.reading import Recorded, refuse_unread_keys
+from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Unsupported, axis_of, layer, only
 from edgecnn.graph import ACTIVATIONS, Tensor
 
 _SYNONYMS = {
@@ -34,25 +35,33 @@ LAYER_CLASSES = ("ReLU", "LeakyReLU", "ELU", "Softmax", "ThresholdedReLU")
 
 @dataclass(frozen=True)
 class Function:
-    """An element-wise activation, or a function along an axis (counted with the batch)."""
+    """An element-wise activation, a function along an axis (counted with the batch), or one that a user has registered."""
 
     name: str
     parameters: tuple[float, ...] = ()
     axis: int | None = None
+    own: Callable[[Builder, Tensor], Tensor] | None = None
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether it needs steps of its own, on the tensor as Keras sees it."""
+        return self.axis is not None or self.own is not None
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """As attributes of an operator; one along an axis leaves the operator linear and comes after it."""
-        if self.axis is not None:
+        """As attributes of an operator; a separate one leaves the operator linear and comes after it."""
+        if self.is_separate:
             return {"activation": "linear", "activation_parameters": ()}
         return {"activation": self.name, "activation_parameters": self.parameters}
 
     def after(self, build: Builder, x: Tensor) -> Tensor:
         """What is left to do after an operator that carries `attributes`."""
-        return x if self.axis is None else self.apply(build, x)
+        return self.apply(build, x) if self.is_separate else x
 
     def apply(self, build: Builder, x: Tensor) -> Tensor:
         """The function as steps of its own."""
+        if self.own is not None:
+            return self.own(build, x)
         if self.axis is None:
             return x if self.name == "linear" else build("activation", x, **self.attributes)
         if self.name == "glu":
@@ -89,15 +98,17 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
     if isinstance(value, Mapping):
         class_name, config = value.get("class_name"), value.get("config")
         if class_name in LAYER_CLASSES and isinstance(config, Mapping):
-            return layer_function(str(class_name), config, rank)
+            own = Recorded(config)
+            function = layer_function(str(class_name), own, rank)
+            refuse_unread_keys(str(class_name), own)
+            return function
         if class_name in ("function", "Function", "builtin_function_or_method") and isinstance(config, str):
             value = config
         elif class_name == "Activation" and isinstance(config, Mapping):
             value = config.get("activation")
         else:
-            raise Unsupported(
-                f"the activation {class_name!r} is not one of Keras'", "use a function of keras.activations"
-            )
+            full = str(value.get("registered_name") or class_name)
+            return _registered(full, config if isinstance(config, Mapping) else {}, keras)
     name = "linear" if value is None else str(value)
     if name in _OF_AN_AXIS:
         return Function(name, axis=rank - 1)
@@ -105,8 +116,29 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
         return Function(name, (0.2, 0.5))
     known = _SYNONYMS.get(name, name)
     if name not in _ELEMENTWISE and name not in _SYNONYMS:
-        raise Unsupported(f"the activation {name!r} is not supported", f"use one of {', '.join(sorted(names()))}")
+        return _registered(name, {}, keras)
     return Function(known, _PARAMETERS.get(name, ACTIVATIONS[known].defaults))
+
+
+def _registered(name: str, config: Mapping[str, Any], keras: tuple[int, int]) -> Function:
+    """An activation that a user has registered, a function or a layer without weights."""
+    convert = REGISTERED.get(name) or REGISTERED.get(plain := name.split(">")[-1])
+    if convert is None:
+        raise Unsupported(
+            f"the activation {name!r} is not one of Keras'",
+            f"say what it is made of with edgecnn.converters.register({plain!r}, ...), or use one of {', '.join(sorted(names()))}",
+        )
+
+    def read(names: Sequence[str]) -> list[Any]:
+        raise Unsupported(f"the activation {name!r} has weights", "make it a layer of its own in the model")
+
+    def own(build: Builder, x: Tensor) -> Tensor:
+        y = convert(Layer(name, name, config, keras, read), build, [x])
+        if not isinstance(y, Tensor):
+            raise Unsupported(f"the function registered for {name!r} gives {type(y).__name__}", "give back one tensor")
+        return y
+
+    return Function(name, own=own)
 
 
 def names() -> set[str]:
@@ -147,7 +179,8 @@ def layer_function(class_name: str, config: Mapping[str, Any], rank: int) -> Fun
 def check_configuration(layer: Layer) -> None:
     """Refuses what can be seen without the input: for layers behind one that cannot be converted, so that the user learns
     of all of them at once."""
-    function_of(layer.config.get("activation"), layer.keras, 4)
+    if layer.class_name in LAYERS:
+        function_of(layer.config.get("activation"), layer.keras, 4)
 
 
 @layer("Activation")

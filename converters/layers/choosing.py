@@ -237,13 +237,18 @@ def convert_norms(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Ten
     offset = given(layer, 2, "beta", default=None) if layer.class_name == "ops.LayerNorm" else None
     if any(isinstance(value, Tensor) for value in (scale, offset)):
         raise Unsupported("its weights are computed", "use a LayerNormalization layer")
+    plain, rms_scaling = x, bool(given(layer, None, "rms_scaling", default=False))
     if layer.class_name == "ops.LayerNorm":
         x = build("subtract", x, build.reduce(x, "mean", axes, keepdims=True))
     power = build.reduce(build.activation(x, "square"), "mean", axes, keepdims=True)
     epsilon = given(layer, None, "epsilon", default=None)
-    y = build("multiply", x, build.activation(build("add", power, np.full(1, float(epsilon or 1e-7))), "rsqrt"))
+    y = build(
+        "multiply",
+        plain if rms_scaling else x,
+        build.activation(build("add", power, np.full(1, float(epsilon or 1e-7))), "rsqrt"),
+    )
     y = y if scale is None else combine(build, "multiply", y, scale)
-    return y if offset is None else combine(build, "add", y, offset)
+    return y if offset is None or rms_scaling else combine(build, "add", y, offset)
 
 
 @layer("ops.RGBToGrayscale", "tf.image.rgb_to_grayscale")

@@ -53,7 +53,7 @@ def _finished(layer: Layer, build: Builder, operator: str, *operands: Any, **att
     rank = len(operands[0].shape)
     function = function_of(layer.config.get("activation"), layer.keras, rank)
     y = build(operator, *operands, **attributes, **function.attributes)
-    if function.axis is not None:  # along the last axis of what Keras sees
+    if function.is_separate:  # along the last axis of what Keras sees
         return function.apply(build, from_channels_last(layer, build, y))
     return from_channels_last(layer, build, y)
 
@@ -70,6 +70,7 @@ def convert_conv(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tens
     """Conv1D, Conv2D and Conv3D: weights [*kernel, C / groups, filters]."""
     x, dilations = _prepared(layer, build, inputs)
     kernel, bias = _weights(layer, "kernel")
+    layer.expect(kernel_size=kernel.shape[:-2], filters=kernel.shape[-1])
     window = window_of(layer, kernel.shape, dilations)
     groups = int(layer.get("groups", 1))
     return _finished(layer, build, "conv", x, kernel, bias, **window, dilations=dilations, groups=groups)
@@ -80,6 +81,7 @@ def convert_depthwise_conv(layer: Layer, build: Builder, inputs: Sequence[Tensor
     """DepthwiseConv1D and 2D: weights [*kernel, C, multiplier], in Keras 2 called depthwise_kernel, in Keras 3 kernel."""
     x, dilations = _prepared(layer, build, inputs)
     kernel, bias = _weights(layer, "depthwise_kernel" if layer.keras[0] < 3 else "kernel")
+    layer.expect(kernel_size=kernel.shape[:-2], depth_multiplier=kernel.shape[-1], groups=1)
     window = window_of(layer, kernel.shape, dilations)
     return _finished(layer, build, "depthwise_conv", x, kernel, bias, **window, dilations=dilations)
 
@@ -89,6 +91,9 @@ def convert_separable_conv(layer: Layer, build: Builder, inputs: Sequence[Tensor
     """SeparableConv1D and 2D: a depthwise convolution, then one of a single tap with the bias and the activation."""
     x, dilations = _prepared(layer, build, inputs)
     depthwise, pointwise, bias = _weights(layer, "depthwise_kernel", "pointwise_kernel")
+    layer.expect(
+        kernel_size=depthwise.shape[:-2], depth_multiplier=depthwise.shape[-1], filters=pointwise.shape[-1], groups=1
+    )
     window = window_of(layer, depthwise.shape, dilations)
     y = build("depthwise_conv", x, depthwise, None, **window, dilations=dilations)
     return _finished(layer, build, "conv", y, pointwise, bias)
@@ -109,6 +114,7 @@ def convert_conv_transpose(layer: Layer, build: Builder, inputs: Sequence[Tensor
     axes = axes_of(layer)
     x, dilations = _prepared(layer, build, inputs)
     kernel, bias = _weights(layer, "kernel")
+    layer.expect(kernel_size=kernel.shape[:-2], filters=kernel.shape[-2], groups=1)
     strides = sizes_of(layer.get("strides", 1), axes)
     given = layer.config.get("output_padding")
     wanted = [None] * axes if given is None else list(sizes_of(given, axes))

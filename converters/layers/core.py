@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.reading import HEEDS_NO_TRAINING, NOTHING_AT_INFERENCE
 from edgecnn.converters.layers.registry import Layer, Unsupported, is_channels_first, layer, only
 from edgecnn.graph import Tensor
 
@@ -15,14 +16,14 @@ AUGMENTATION = (
     "RandomHeight", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
     "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomWidth", "RandomZoom",
 )  # fmt: skip
+NOTHING_AT_INFERENCE.update((*NOISE, *AUGMENTATION, "StochasticDepth", "ActivityRegularization", "Identity"))
+# Augmentation records training=True by itself, and heeds what the model is called with all the same.
+HEEDS_NO_TRAINING.update((*AUGMENTATION, "RandomCrop", "CenterCrop", "Resizing"))
 
 
 @layer(*NOISE, *AUGMENTATION, "StochasticDepth", "ActivityRegularization", "Identity")
 def convert_identity(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Dropout, noise, augmentation and regularisation: at inference the input itself."""
-    # Augmentation says training=True by itself and still heeds what the model is called with.
-    if layer.class_name in NOISE and layer.keywords.get("training") is True:
-        raise Unsupported("it is called with training=True", "call it without; inference is deterministic")
     return only(inputs)
 
 

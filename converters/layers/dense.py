@@ -19,7 +19,9 @@ def convert_dense(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Ten
     x = only(inputs)
     function = function_of(layer.config.get("activation"), layer.keras, len(x.shape))
     names = ("kernel", "bias") if layer.get("use_bias", True) else ("kernel",)
-    return function.after(build, build("dense", x, *layer.weights(names), **function.attributes))
+    kernel, *bias = layer.weights(names)
+    layer.expect(units=kernel.shape[-1])
+    return function.after(build, build("dense", x, kernel, *bias, **function.attributes))
 
 
 @layer("Dot")

@@ -37,8 +37,6 @@ def _scaled(layer: Layer, names: Sequence[str], present: Sequence[bool], like: i
 @layer("BatchNormalization", "SyncBatchNormalization")
 def convert_batch_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """BatchNormalization with its moving statistics, over one axis; absent gamma is one, absent beta zero."""
-    if layer.keywords.get("training") is True:
-        raise Unsupported("it is called with training=True, by the statistics of the batch", "call it without")
     x = only(inputs)
     axes = _axes(layer, x)
     if len(axes) != 1:
@@ -73,37 +71,48 @@ def _over_trailing_axes(
     return one, count, tuple(-1 if size is None else size for size in shape), back
 
 
-@layer("LayerNormalization", "RMSNormalization")
+@layer("LayerNormalization")
 def convert_layer_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
-    """LayerNormalization over any axes, and RMSNormalization (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+    """LayerNormalization over any axes."""
     x = only(inputs)
-    rms = layer.class_name == "RMSNormalization" or bool(layer.get("rms_scaling", False))
-    if rms:
-        return _rms_normalization(layer, build, x)
-    flat, count, shape, back = _over_trailing_axes(build, x, _axes(layer, x))
-    present = (bool(layer.get("scale", True)), bool(layer.get("center", True)))
-    gamma, beta = _scaled(layer, ("gamma", "beta"), present, count)
-    y = build("layer_normalization", flat, gamma, beta, epsilon=float(layer.get("epsilon", 1e-3)))
+    axes, epsilon = _axes(layer, x), float(layer.get("epsilon", 1e-3))
+    scale, center = bool(layer.get("scale", True)), bool(layer.get("center", True))
+    if layer.get("rms_scaling", False):
+        return _over_deviation(layer, build, x, axes, epsilon)
+    flat, count, shape, back = _over_trailing_axes(build, x, axes)
+    gamma, beta = _scaled(layer, ("gamma", "beta"), (scale, center), count)
+    y = build("layer_normalization", flat, gamma, beta, epsilon=epsilon)
     return build.transpose(build.reshape(y, *shape) if shape else y, *back)
 
 
-def _rms_normalization(layer: Layer, build: Builder, x: Tensor) -> Tensor:
+def _over_deviation(layer: Layer, build: Builder, x: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:
+    """Keras 3's rms_scaling: x over its deviation from the mean, which is not taken off; always a gamma, never a beta."""
+    centred = build("subtract", x, build.reduce(x, "mean", axes, keepdims=True))
+    variance = build.reduce(build.activation(centred, "square"), "mean", axes, keepdims=True)
+    y = build("multiply", x, build.activation(build("add", variance, np.full(1, epsilon)), "rsqrt"))
+    (gamma,) = layer.weights(["gamma"])
+    sizes = [x.shape[axis] if axis in axes else 1 for axis in range(1, len(x.shape))]
+    if None in sizes:
+        raise Unsupported(f"it normalises axes of unknown size, of {x.shape}", "give the input these sizes")
+    return build("multiply", y, gamma.reshape([size or 1 for size in sizes]))
+
+
+@layer("RMSNormalization")
+def convert_rms_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """RMSNormalization: x over the root of its mean square, times a scale (Zhang & Sennrich 2019, arXiv 1910.07467)."""
+    x = only(inputs)
     axes = _axes(layer, x)
+    given = layer.get("axis", -1)
+    rank = len(x.shape)
+    in_order = [axis % rank for axis in given] == axes if isinstance(given, list | tuple) else True
+    if axes != list(range(rank - len(axes), rank)) or not in_order:
+        raise Unsupported(
+            f"it normalises the axes {given!r}, and Keras scales the last ones", "normalise the last axes, in order"
+        )
     mean = build.reduce(build.activation(x, "square"), "mean", axes, keepdims=True)
-    epsilon = np.full(1, layer.get("epsilon", 1e-3 if layer.class_name == "LayerNormalization" else 1e-6))
-    y = build("multiply", x, build.activation(build("add", mean, epsilon), "rsqrt"))
-    names = ["scale"] if layer.class_name == "RMSNormalization" else ["gamma"] * bool(layer.get("scale", True))
-    if not names:
-        return y
-    (scale,) = layer.weights(names)
-    # LayerNormalization in Keras 3 leaves its beta out when it scales by the mean square.
-    return build("multiply", y, _along(scale, axes, len(x.shape)))
-
-
-def _along(values: Array, axes: Sequence[int], rank: int) -> Array:
-    """A constant over some axes, in a shape that broadcasts over a tensor of a rank."""
-    sizes = dict(zip(axes, values.shape, strict=True))
-    return values.reshape([sizes.get(axis, 1) for axis in range(rank)])
+    epsilon = np.full(1, float(layer.get("epsilon", 1e-6)))
+    (scale,) = layer.weights(["scale"])
+    return build("multiply", build("multiply", x, build.activation(build("add", mean, epsilon), "rsqrt")), scale)
 
 
 @layer("GroupNormalization")

@@ -223,11 +223,12 @@ def convert_nothing(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> T
 
 @layer("ops.Cast", "tf.cast")
 def convert_cast(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
-    """A cast to a float type: all is computed in float32."""
-    dtype = str(given(layer, 1, "dtype"))
-    if "float" not in dtype:
-        raise Unsupported(f"it casts to {dtype}", "keep to float types")
-    return tensor(layer)
+    """A cast to a float type (all is computed in float32), or to truth values."""
+    x, dtype = tensor(layer), str(given(layer, 1, "dtype"))
+    if dtype != "bool":  # whole numbers to wider ones, too: integers.py refuses others
+        return x
+    zero = np.zeros(1)
+    return build("equal", build("equal", x, zero), zero)
 
 
 def axes_of(layer: Layer, x: Tensor, position: int | None = 1) -> list[int]:
@@ -603,9 +604,9 @@ def convert_resize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Te
     """Another size of images."""
     height, width = known_numbers(given(layer, 1, "size"), "size")
     method = given(layer, None, "interpolation", "method", default="bilinear")
-    config = {**layer.config, "height": height, "width": width, "interpolation": method}
-    config["antialias"] = given(layer, None, "antialias", default=False)
-    return convert_resizing(Layer(layer.path, "Resizing", config, layer.keras, layer.weights), build, [tensor(layer)])  # type: ignore[return-value]
+    antialias = given(layer, None, "antialias", default=False)
+    resizing = layer.changed("Resizing", height=height, width=width, interpolation=method, antialias=antialias)
+    return convert_resizing(resizing, build, [tensor(layer)])  # type: ignore[return-value]
 
 
 def space_to_depth(build: Builder, x: Tensor, block: int, channels_first_order: bool = False) -> Tensor:
@@ -618,6 +619,8 @@ def space_to_depth(build: Builder, x: Tensor, block: int, channels_first_order: 
 
 def depth_to_space(build: Builder, x: Tensor, block: int, channels_first_order: bool = False) -> Tensor:
     """Channels to blocks of pixels. channels_first_order: PyTorch's (and ONNX' CRD) order, the channels before a block."""
+    if x.shape[1:3].count(None) and len(x.shape) == 4 and x.shape[3] is not None:
+        return _placed(build, x, block, channels_first_order)
     height, width, channels = _whole(x)
     each = channels // (block * block)
     if channels_first_order:
@@ -625,6 +628,24 @@ def depth_to_space(build: Builder, x: Tensor, block: int, channels_first_order: 
     else:
         cut = build.transpose(build.reshape(x, height, width, block, block, each), 1, 3, 2, 4, 5)
     return build.reshape(cut, height * block, width * block, each)
+
+
+def _placed(build: Builder, x: Tensor, block: int, channels_first_order: bool) -> Tensor:
+    """The same where a size is known at the call only, which no reshape can name: a transposed convolution whose weights are
+    ones and zeros puts each channel at its place. (Infinity and NaN in one channel make NaN of its neighbours.)"""
+    channels = x.shape[3] or 0
+    each = channels // (block * block)
+    if block < 1 or each * block * block != channels:
+        raise Unsupported(f"{channels} channels make no blocks of {block} x {block}", "give it a multiple of that")
+    weights = np.zeros((block, block, each, channels), np.float32)
+    for row, column, channel in np.ndindex(block, block, each):
+        place = (
+            (channel * block + row) * block + column
+            if channels_first_order
+            else (row * block + column) * each + channel
+        )
+        weights[row, column, channel, place] = 1
+    return build("conv_transpose", x, weights, strides=(block, block))
 
 
 def _whole(x: Tensor) -> tuple[int, int, int]:

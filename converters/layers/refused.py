@@ -37,7 +37,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "MelSpectrogram": ("computes Fourier transforms", "compute the spectrogram before the model, in Python"),
     "STFTSpectrogram": ("computes Fourier transforms", "compute the spectrogram before the model, in Python"),
     "Masking": ("hides steps from recurrent layers", "leave it out; convolutions do not heed masks"),
-    "Lambda": ("holds Python code, which is never run", "replace it by layers of Keras or functions of keras.ops"),
+    "Lambda": (
+        "holds Python code, which is never run",
+        "say what it is made of with edgecnn.converters.register('Lambda', ...), or replace it by layers of Keras or keras.ops",
+    ),
     **dict.fromkeys(("TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"), _FOREIGN),
     **dict.fromkeys(("Layer", "Wrapper", "InputSpec"), _ABSTRACT),
     "Pipeline": ("is a chain of preprocessing layers", "call these layers one after another in the model"),

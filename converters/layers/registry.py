@@ -8,31 +8,24 @@ layer's output (or outputs). It changes nothing and knows nothing of the graph. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.reading import (
+    Recorded,
+    RecordedWeights,
+    Unsupported,
+    refuse_policy,
+    refuse_unread,
+)
 from edgecnn.converters.sources.description import LayerDescription, WeightReader
-from edgecnn.errors import InputError
+from edgecnn.errors import GraphError, InputError
 from edgecnn.graph import Tensor
 
 Array = np.ndarray[Any, Any]
-
-
-class Unsupported(Exception):
-    """Raised by a layer function for a configuration that cannot be converted: collected with all others, never seen by
-    users as such.
-
-    Args:
-        reason: what cannot be done.
-        hint: what the user can do.
-    """
-
-    def __init__(self, reason: str, hint: str) -> None:
-        self.reason, self.hint = reason, hint
-        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,8 @@ class Layer:
 
     Attributes:
         path: its name in the model, with those of the models around it.
-        class_name, config: as the file gives them.
+        class_name, config: as the file gives them. What a function does not ask of the configuration, of the call and of
+            the weights is refused after it (see reading.py), but for classes that users register.
         keras: version of Keras that wrote the file; (0, 0) for other sources.
         weights: reads its weights by Keras' names, in Keras' order, as float32.
         arguments, keywords: of the call, tensors in their places; what a call of a `keras.ops` function says.
@@ -72,7 +66,7 @@ class Layer:
     config: Mapping[str, Any]
     keras: tuple[int, int]
     weights: WeightReader
-    arguments: tuple[Any, ...] = ()
+    arguments: Sequence[Any] = ()
     keywords: Mapping[str, Any] = field(default_factory=dict)
     inner: LayerDescription | None = None
 
@@ -80,6 +74,24 @@ class Layer:
         """A configuration value; `default` where the file, being older than it, has none (or None)."""
         value = self.config.get(name)
         return default if value is None else value
+
+    def changed(self, class_name: str = "", weights: WeightReader | None = None, **config: Any) -> Layer:
+        """The same layer for another function, with other values in its configuration. What that one reads counts here."""
+        own = self.config
+        changed = own.changed(**config) if isinstance(own, Recorded) else {**own, **config}
+        return replace(self, class_name=class_name or self.class_name, config=changed, weights=weights or self.weights)
+
+    def expect(self, **sizes: Any) -> None:
+        """Compares what the configuration says of the weights' shapes with what they have.
+
+        Raises:
+            GraphError: a value is another one.
+        """
+        for name, size in sizes.items():
+            value = self.config.get(name)
+            own = value if not isinstance(value, list | tuple) else tuple(value)
+            if own is not None and own != size and own != (size,) and (own,) * np.size(size) != size:
+                raise GraphError(f"its {name} is {value!r}, and its weights have {size!r}")
 
 
 Output = Tensor | Sequence[Tensor]
@@ -117,6 +129,10 @@ def register(class_name: str, function: LayerFunction | None = None) -> Any:
             (factor,) = layer.weights(["factor"])
             return build("multiply", inputs[0], factor)
 
+    An activation function of your own is registered by its name; its function gets a layer without weights, and one tensor. A
+    `Lambda` is registered as "Lambda"; `layer.path` tells which one it is. Keys of your class's configuration that the function
+    does not read are no error, as only it knows what they mean; arguments of a call (`layer.keywords`) that it does not read are.
+
     Args:
         class_name: the class's name; with its package in front ("mine>MyScale") where two packages use one name.
         function: the function; without it, a decorator is given back.
@@ -132,6 +148,36 @@ def register(class_name: str, function: LayerFunction | None = None) -> Any:
         return lambda given: register(class_name, given)
     REGISTERED[class_name] = function
     return function
+
+
+def inner_of(layer: Layer) -> Layer:
+    """The layer that a wrapper wraps, with the call's keywords."""
+    if layer.inner is None:
+        raise ValueError("it wraps no layer")
+    inner = layer.inner
+    own: Mapping[str, Any] = inner.config
+    weights: WeightReader = inner.weights
+    if inner.class_name in LAYERS:
+        own, weights = Recorded(own), RecordedWeights(weights)
+    return Layer(layer.path, inner.class_name, own, layer.keras, weights, (), layer.keywords)
+
+
+def apply(
+    layer: Layer, function: LayerFunction, build: Builder, inputs: Sequence[Tensor], integers: Sequence[str] = ()
+) -> Any:
+    """What a layer's function makes of its inputs.
+
+    Args:
+        integers: dtypes of its inputs that are no floats; the layer's own may be such a one.
+
+    Raises:
+        Unsupported: by the function, or because it left something unread.
+    """
+    if isinstance(layer.config, Recorded) and not layer.class_name.startswith(("ops.", "tf.")):
+        refuse_policy(layer.config, integers)
+    result = function(layer, build, inputs)
+    refuse_unread(layer)
+    return result
 
 
 def find(class_name: str) -> LayerFunction | None:

@@ -11,6 +11,7 @@ from edgecnn.converters.layers.convolution import axes_of
 from edgecnn.converters.layers.registry import (
     Layer,
     from_channels_last,
+    is_channels_first,
     layer,
     only,
     pairs_of,
@@ -23,7 +24,8 @@ from edgecnn.graph import Tensor
 def convert_flatten(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Flatten; channels_first means that its input is so, and the output as if it were not."""
     x = only(inputs)
-    return build.reshape(to_channels_last(layer, build, x) if len(x.shape) > 2 else x, -1)
+    channels_first = is_channels_first(layer)
+    return build.reshape(to_channels_last(layer, build, x) if channels_first and len(x.shape) > 2 else x, -1)
 
 
 @layer("Reshape")

@@ -108,11 +108,14 @@ def convert_resizing(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> 
     attributes = interpolation(str(layer.get("interpolation", "bilinear")).lower())
     if layer.get("antialias", False):
         attributes["antialias"] = 1
+    mode, value = layer.get("fill_mode", "constant"), float(layer.get("fill_value", 0.0))
     if layer.get("pad_to_aspect_ratio", False):
         height, width = _sizes(x)
         rows, columns = max(height, int(width * wanted[0] / wanted[1])), max(width, int(height * wanted[1] / wanted[0]))
         top, left = int((rows - height) / 2), int((columns - width) / 2)
-        x = build.pad(x, ((top, top), (left, left), (0, 0)), value=float(layer.get("fill_value", 0.0)))
+        if mode != "constant":
+            raise Unsupported(f"it pads by {mode!r}", "use fill_mode='constant'")
+        x = build.pad(x, ((top, top), (left, left), (0, 0)), value=value)
     crop = bool(layer.get("crop_to_aspect_ratio", False))
     return from_channels_last(layer, build, smart_resize(build, x, wanted, crop, **attributes))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.converters.builder import Builder
+from edgecnn.converters.layers.reading import Recorded
 from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported, layer
 from edgecnn.converters.sources.description import leaves
 from edgecnn.graph import Tensor
@@ -75,7 +76,8 @@ def known_numbers(value: Any, what: str) -> list[int]:
 @layer("tf.compat.v1.shape")
 def convert_shape(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Any:
     """A tensor's shape."""
-    sizes = (UNKNOWN if size is None else size for size in inputs[0].shape[1:])
+    x = layer.arguments[0] if len(layer.arguments) else layer.keywords["input"]
+    sizes = (UNKNOWN if size is None else size for size in x.shape[1:])
     return np.asarray([BATCH, *sizes], np.int64)
 
 
@@ -112,11 +114,15 @@ def fold_sizes() -> None:
         LAYERS[name] = _folding(LAYERS.get(name), function)
 
 
+def _taken(keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    return keywords.taken() if isinstance(keywords, Recorded) else keywords
+
+
 def _folding(convert: Any, function: Callable[..., Any]) -> Any:
     def either(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Any:
-        values = [*layer.arguments, *layer.keywords.values()]
-        if not inputs and any(isinstance(leaf, np.ndarray) for leaf in leaves(values)):
-            keywords = {key: value for key, value in layer.keywords.items() if key != "name"}
+        keywords = layer.keywords if inputs else _taken(layer.keywords)
+        if not inputs and any(isinstance(leaf, np.ndarray) for leaf in leaves([*layer.arguments, *keywords.values()])):
+            keywords = {key: value for key, value in keywords.items() if key != "name"}
             return np.asarray(function(*layer.arguments, **keywords))
         if convert is None:
             raise Unsupported("it is applied to computed tensors", "use it on shapes only")

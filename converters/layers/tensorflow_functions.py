@@ -26,8 +26,7 @@ from edgecnn.graph.operators import LIMIT
 def _with_format(layer: Layer) -> tuple[Layer, bool]:
     """The layer with Keras' word for where its channels are, and whether they come first."""
     first = str(given(layer, None, "data_format", default="NHWC")).startswith("NC")
-    config = {**layer.config, "data_format": "channels_first" if first else "channels_last"}
-    return Layer(layer.path, layer.class_name, config, layer.keras, layer.weights), first
+    return layer.changed(data_format="channels_first" if first else "channels_last"), first
 
 
 def _spatial(layer: Layer, name: str, axes: int, first: bool) -> tuple[int, ...]:

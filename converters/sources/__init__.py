@@ -6,13 +6,18 @@ keras_weights.py  .weights.h5 and a JSON configuration
 keras_live.py  a model object
 onnx.py        .onnx: what PyTorch and others export
 tflite.py      .tflite: what LiteRT runs
-configuration.py  Keras' JSON configuration, which all three share
+configuration.py  Keras' JSON configuration, which all four share
+keras_1.py     what Keras 1 called things
+variables.py   which variables Keras' layers have, in Keras' order
+operation_names.py  the classes of keras.ops
 hdf5.py        reading arrays from HDF5 files of strangers
 """
 
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -47,18 +52,9 @@ def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> Abs
             raise InputError("config: a model object has its structure; give a file of weights, or leave config out")
         return keras_live.describe(model)
     path = Path(model)
-    if not path.exists():
-        raise ConversionError(f"{path}: no such file")
-    if path.is_dir():
-        kind = "a SavedModel folder" if (path / "saved_model.pb").exists() else "a folder"
-        raise ConversionError(
-            f"{path}: is {kind}; wanted an .h5 or .keras file: save the model with model.save('x.keras')"
-        )
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from error
+    start = _beginning(path)
+    if config is not None:
+        _beginning(Path(config))
     if start.startswith(b"PK"):
         return keras_zip.describe(path)
     if config is not None:
@@ -80,3 +76,48 @@ def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> Abs
     what = _OTHERS.get(path.suffix.lower())
     found = f"it is {what}" if what else f"it starts with {start!r}"
     raise ConversionError(f"{path}: neither an HDF5 nor a .keras file ({found}); wanted what Keras' model.save writes")
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes of a regular file. What is none is not opened: reading a pipe would wait for whoever writes.
+
+    Raises:
+        ConversionError: there is no such file, it cannot be read, or is no regular file.
+    """
+    try:
+        # Between a look at the path and its opening another file may take its place: not even then does this wait.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise ConversionError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        _check_kind(path)
+        raise ConversionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    with os.fdopen(handle, "rb") as file:
+        _check_kind(path, os.fstat(handle).st_mode)
+        try:
+            return file.read(8)
+        except OSError as error:
+            raise ConversionError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_kind(path: Path, mode: int | None = None) -> None:
+    try:
+        mode = path.stat().st_mode if mode is None else mode
+    except (OSError, ValueError):
+        return
+    kind = next((name for test, name in _KINDS if test(mode)), None)
+    if kind == "a folder" and (path / "saved_model.pb").exists():
+        kind = "a SavedModel folder"
+    if kind:
+        raise ConversionError(
+            f"{path}: is {kind}; wanted a file, as Keras' model.save('x.keras') writes it: save the model to one"
+        )

@@ -16,11 +16,25 @@ from edgecnn.converters.sources.description import (
     WeightScope,
     replaced,
 )
+from edgecnn.converters.sources.operation_names import KERAS_OPERATIONS
 from edgecnn.errors import ConversionError
 
 FUNCTIONAL = ("Functional", "Model")
 """Class names of functional models; "Model" up to Keras 2.3."""
 WRAPPERS = ("TimeDistributed", "SpectralNormalization")
+OLD_CLASSES = {
+    **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2"), "BatchNormalization"),
+    **dict.fromkeys(("LSTMV1", "LSTMV2", "UnifiedLSTM"), "LSTM"),
+    **dict.fromkeys(("GRUV1", "GRUV2", "UnifiedGRU"), "GRU"),
+    "DenseFeaturesV2": "DenseFeatures",
+}
+"""What tf.keras of TensorFlow 1.13 to 2.0 called its classes: one was chosen at import, and its own name was written."""
+REMOVED_AFTER_TRAINING = {
+    "PruneLowMagnitude": {"pruning_schedule", "block_size", "block_pooling_type", "sparsity_m_by_n"},
+    "QuantizeAnnotate": {"quantize_config"},
+}
+"""Wrappers of tensorflow_model_optimization that compute what the layer inside does, and what they keep for the training. Source:
+tfmot 0.8, sparsity/keras/pruning_wrapper.py and quantization/keras/quantize_annotate.py."""
 MOST_NESTED = 64
 """Models inside models: more are no model's, and would exhaust the stack."""
 
@@ -35,7 +49,12 @@ def parse_version(text: Any) -> tuple[int, int]:
 
 
 def describe_model(
-    config: Any, source: str, keras: tuple[int, int], weights: WeightScope, size: int | None
+    config: Any,
+    source: str,
+    keras: tuple[int, int],
+    weights: WeightScope,
+    size: int | None,
+    notes: tuple[str, ...] = (),
 ) -> ModelDescription:
     """A model's description.
 
@@ -45,6 +64,7 @@ def describe_model(
         keras: version that wrote it.
         weights: the model's.
         size: bytes of the file.
+        notes: what the user should know.
 
     Raises:
         ConversionError: it is no Sequential or Functional model, or damaged.
@@ -54,7 +74,7 @@ def describe_model(
     try:
         description = _Reader(source, keras, size).model(config, weights, 0)
         if description is not None:
-            return _encodable(description)
+            return replace(_encodable(description), notes=notes)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ConversionError(
             f"{source}: its configuration is damaged ({type(error).__name__}: {error}); save the model again"
@@ -82,16 +102,25 @@ def class_name_of(layer: Mapping[str, Any]) -> str:
     if not module and _is_operation(layer):
         return f"ops.{name}"
     parts = str(module).split(".") if module else ["keras"]
-    if parts[0] in ("keras", "tf_keras", "tensorflow"):
-        return f"ops.{name}" if "ops" in parts[:-1] else name
+    if parts[0] in ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization"):
+        return f"ops.{name}" if "ops" in parts[:-1] else OLD_CLASSES.get(name, name)
     return f"{module}>{name}"
 
 
 def _is_operation(layer: Mapping[str, Any]) -> bool:
-    """Whether an entry without a module, as Keras 3 writes it to .h5, is a function of keras.ops: it has no dtype."""
+    """Whether an entry without a module, as Keras 3 writes it to .h5, is a function of keras.ops.
+
+    The configuration of each of Keras' own layers has `trainable`; that of a function never does, but may well have a dtype
+    (`cast`, `one_hot`). A layer of somebody's own may leave `trainable` out: it is told by its class.
+    """
     config, nodes = layer.get("config"), layer.get("inbound_nodes")
     in_keras_3 = isinstance(nodes, list) and nodes and isinstance(nodes[0], Mapping) and "args" in nodes[0]
-    return bool(in_keras_3 and isinstance(config, Mapping) and not {"dtype", "trainable", "layers"} & config.keys())
+    return bool(
+        in_keras_3
+        and isinstance(config, Mapping)
+        and not {"trainable", "layers"} & config.keys()
+        and layer.get("class_name") in KERAS_OPERATIONS
+    )
 
 
 class _Reader:
@@ -115,21 +144,41 @@ class _Reader:
         self, entry: Mapping[str, Any], name: str, calls: tuple[Call, ...], weights: WeightScope, depth: int
     ) -> LayerDescription:
         settings, class_name = entry["config"], class_name_of(entry)
+        if entry.get("shared_object_id") is not None and weights.shares_nothing:
+            raise ConversionError(
+                f"{self.source}: layer {name!r} belongs to two models inside this one; Keras cannot read such a .keras file "
+                f"back either: save the model as .h5"
+            )
         if class_name in (*FUNCTIONAL, "Sequential"):
             model = self.model(entry, weights.model(class_name, name), depth + 1)
-            reader = weights_of_nothing(name)
-            return LayerDescription(name, class_name, {}, calls, reader, model)
+            return LayerDescription(name, class_name, {}, calls, weights_of_nothing(name), model)
         if not isinstance(settings, Mapping):
             raise TypeError(f"layer {name!r} has the configuration {settings!r}")
         if class_name in ("TFOpLambda", "SlicingOpLambda"):
             class_name = f"tf.{settings['function']}"
         inner = settings.get("layer")
         if class_name in WRAPPERS and isinstance(inner, Mapping):
-            wrapped = LayerDescription(
-                name, class_name_of(inner), inner["config"], (), weights.wrapped(class_name, name)
-            )
+            inside = class_name_of(inner)
+            if inside in (*FUNCTIONAL, "Sequential"):
+                model = self.model(inner, weights.wrapped_model(class_name, name), depth + 1)
+                wrapped = LayerDescription(name, inside, {}, (), weights_of_nothing(name), model)
+            else:
+                reader = weights.wrapped(class_name, name, settings, inside, inner["config"])
+                wrapped = LayerDescription(name, inside, inner["config"], (), reader)
             return LayerDescription(name, class_name, settings, calls, weights_of_nothing(name), None, wrapped)
-        return LayerDescription(name, class_name, settings, calls, weights.layer(class_name, name))
+        if class_name in REMOVED_AFTER_TRAINING and isinstance(inner, Mapping):
+            inside = class_name_of(inner)
+            unknown = settings.keys() - REMOVED_AFTER_TRAINING[class_name] - {"name", "trainable", "dtype", "layer"}
+            unknown -= {"batch_input_shape", "build_config"}
+            if unknown or inside in (*FUNCTIONAL, "Sequential", *WRAPPERS, *REMOVED_AFTER_TRAINING):
+                about = f"{inside} with {', '.join(sorted(unknown))}" if unknown else inside
+                raise ConversionError(
+                    f"{self.source}: layer {name!r}: a {class_name} around a {about} is not known; take the wrappers off with "
+                    f"tensorflow_model_optimization (strip_pruning) and save the model again"
+                )
+            reader = weights.wrapped(class_name, name, settings, inside, inner["config"])
+            return LayerDescription(name, inside, inner["config"], calls, reader)
+        return LayerDescription(name, class_name, settings, calls, weights.layer(class_name, name, settings))
 
     def _sequential(self, config: Any, weights: WeightScope, depth: int) -> ModelDescription:
         entries = config if isinstance(config, list) else config["layers"]
@@ -228,7 +277,15 @@ def _first_shape(entry: Mapping[str, Any]) -> Any:
     settings = entry["config"]
     for _ in range(MOST_NESTED):
         if isinstance(settings, Mapping) and "layers" not in settings:
-            return settings.get("batch_input_shape") or settings.get("batch_shape")
+            shape = settings.get("batch_input_shape") or settings.get("batch_shape")
+            if (
+                shape is None
+                and isinstance(settings.get("layer"), Mapping)
+                and entry["class_name"] in REMOVED_AFTER_TRAINING
+            ):
+                entry, settings = settings["layer"], settings["layer"]["config"]
+                continue
+            return shape
         layers = settings["layers"] if isinstance(settings, Mapping) else settings
         settings = layers[0]["config"]
     return None

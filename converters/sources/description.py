@@ -61,20 +61,51 @@ def replaced(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 WeightReader = Callable[[Sequence[str]], list[Array]]
-"""From names ("kernel", "bias") in Keras' order to float32 arrays. Raises ConversionError."""
+"""From names ("kernel", "bias") in Keras' order to float32 arrays. Raises ConversionError.
+
+A reader may have an attribute `stored`, a function without arguments that gives the names of all variables stored for the layer
+("conv/kernel:0", "kernel" or "0"): then those that no one has read are refused (layers/reading.py). `StoredWeights` is such a
+reader."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """A reader that knows what is stored.
+
+    Attributes:
+        read: from names to arrays, as in `WeightReader`.
+        stored: the names, or paths, of everything that is stored for the layer.
+    """
+
+    read: Callable[[Sequence[str]], list[Array]]
+    stored: Callable[[], Sequence[str]]
+
+    def __call__(self, names: Sequence[str]) -> list[Array]:
+        return self.read(names)
 
 
 class WeightScope(Protocol):
-    """The weights of one model. Asked once for each of its layers, in the file's order."""
+    """The weights of one model. Asked once for each of its layers, in the file's order.
 
-    def layer(self, class_name: str, name: str) -> WeightReader:
+    Attributes:
+        shares_nothing: whether a layer that two models inside the model share cannot be found in both.
+    """
+
+    shares_nothing: bool
+
+    def layer(self, class_name: str, name: str, config: Mapping[str, Any]) -> WeightReader:
         """Of a layer."""
 
-    def wrapped(self, class_name: str, name: str) -> WeightReader:
-        """Of the layer inside a wrapper."""
+    def wrapped(
+        self, class_name: str, name: str, config: Mapping[str, Any], inner: str, inner_config: Mapping[str, Any]
+    ) -> WeightReader:
+        """Of the layer inside a wrapper; the wrapper's class, name and configuration, then the inner class and configuration."""
 
     def model(self, class_name: str, name: str) -> WeightScope:
         """Of a model inside the model."""
+
+    def wrapped_model(self, class_name: str, name: str) -> WeightScope:
+        """Of a model inside a wrapper; the wrapper's class and name."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +146,7 @@ class ModelDescription:
         size: bytes of the file, None for an object.
         metadata: what to keep in the .ecnn file.
         writer: what wrote it, for people ("Keras 3.1").
+        notes: what the user should know; the report repeats it.
     """
 
     source: str
@@ -128,11 +160,13 @@ class ModelDescription:
     size: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     writer: str = ""
+    notes: tuple[str, ...] = ()
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, LayerDescription]]:
         """Every layer with its path, those of inner models after their model."""
         for layer in self.layers:
             path = f"{prefix}{layer.path}"
             yield path, layer
-            if layer.model is not None:
-                yield from layer.model.walk(f"{path}/")
+            model = layer.model or (layer.inner.model if layer.inner is not None else None)
+            if model is not None:
+                yield from model.walk(f"{path}/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,20 +34,37 @@ def describe(model: Any) -> Iterator[ModelDescription]:
 class LiveWeights:
     """The weights of a model's layers."""
 
+    shares_nothing = False
+
     def __init__(self, model: Any, source: str) -> None:
         self.owner, self.source = model, source
 
-    def layer(self, class_name: str, name: str) -> WeightReader:
+    def layer(self, class_name: str, name: str, config: Mapping[str, Any]) -> WeightReader:
         """Of a layer."""
         return lambda names: _read(self.owner.get_layer(name), name, names, self.source)
 
-    def wrapped(self, class_name: str, name: str) -> WeightReader:
+    def wrapped(
+        self, class_name: str, name: str, config: Mapping[str, Any], inner: str, inner_config: Mapping[str, Any]
+    ) -> WeightReader:
         """Of the layer inside a wrapper."""
-        return lambda names: _read(self.owner.get_layer(name).layer, name, names, self.source)
+
+        def read(names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+            wrapper = self.owner.get_layer(name)
+            arrays = _read(wrapper.layer, name, names, self.source)
+            if class_name != "PruneLowMagnitude":
+                return arrays
+            masks = {_name(weight): np.asarray(_numpy(mask)) for weight, mask, _ in wrapper.pruning_vars}
+            return [a * masks[n] if n in masks else a for n, a in zip(names, arrays, strict=True)]
+
+        return read
 
     def model(self, class_name: str, name: str) -> LiveWeights:
         """Of a model inside the model."""
         return LiveWeights(self.owner.get_layer(name), self.source)
+
+    def wrapped_model(self, class_name: str, name: str) -> LiveWeights:
+        """Of a model inside a wrapper."""
+        return LiveWeights(self.owner.get_layer(name).layer, self.source)
 
 
 def _version(model: Any) -> tuple[int, int]:
@@ -61,12 +78,17 @@ def _version(model: Any) -> tuple[int, int]:
 
 def _read(owner: Any, layer: str, names: Sequence[str], source: str) -> list[np.ndarray[Any, Any]]:
     variables = owner.weights
-    by_name = {variable.name.split("/")[-1].split(":")[0]: variable for variable in variables}
-    if set(names) <= by_name.keys():
+    by_name = {_name(variable): variable for variable in variables}
+    if len(variables) != len(names):
+        raise ConversionError(f"{source}: layer {layer!r} has the weights {sorted(by_name)}; wanted {list(names)}")
+    if set(names) == by_name.keys():
         variables = [by_name[name] for name in names]
-    elif len(variables) != len(names):
-        raise ConversionError(f"{source}: layer {layer!r} has weights {sorted(by_name)}; wanted {list(names)}")
     return [np.asarray(_numpy(variable)).astype(np.float32) for variable in variables]
+
+
+def _name(variable: Any) -> str:
+    """kernel, of "conv/kernel:0"."""
+    return str(variable.name).split("/")[-1].split(":")[0]
 
 
 def _numpy(variable: Any) -> Any:

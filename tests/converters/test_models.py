@@ -381,7 +381,7 @@ def test_weights_of_layers_with_other_names_are_taken_in_order(tmp_path: Path) -
     more = keras.Sequential([*(keras.layers.Conv2D(3, 1) for _ in range(6))])
     more.build((None, 8, 8, 3))
     (tmp_path / "more.json").write_text(more.to_json())
-    with pytest.raises(edgecnn.ConversionError, match="has weights"):
+    with pytest.raises(edgecnn.ConversionError, match=r"belong to another model|has weights"):
         edgecnn.convert(tmp_path / "weights.h5", tmp_path / "no.ecnn", config=tmp_path / "more.json")
 
 

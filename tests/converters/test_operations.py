@@ -375,3 +375,20 @@ def test_what_mixes_images_or_leaves_floats_is_refused(make: Make, words: str) -
     given = keras.layers.Input(SHAPE)
     with pytest.raises(edgecnn.UnsupportedLayerError, match=words):
         to_graph(keras.Model(given, make(keras.ops, given)))
+
+
+@pytest.mark.parametrize("block", [2, 3])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_depth_to_space_of_images_of_any_size(block: int, data_format: str) -> None:
+    keras = pytest.importorskip("keras")
+    if not hasattr(keras.ops.nn, "depth_to_space"):
+        pytest.skip("this Keras has no depth_to_space")
+    channels = 2 * block * block
+    first = data_format == "channels_first"
+    x = keras.Input((channels, None, None) if first else (None, None, channels))
+    model = keras.Model(x, keras.ops.nn.depth_to_space(x, block, data_format=data_format))
+    converted = edgecnn.load(to_graph(model))
+    for height, width in ((3, 5), (4, 4), (1, 7)):
+        shape = (2, channels, height, width) if first else (2, height, width, channels)
+        given = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        np.testing.assert_array_equal(converted(given), np.asarray(model(given)))
