@@ -21,7 +21,6 @@ from edgecnn.format.container import (
     GRAPH,
     METADATA,
     MOST_ITEMS,
-    MOST_RANK,
     WEIGHTS,
     Checksums,
     Section,
@@ -32,7 +31,7 @@ from edgecnn.format.mapping import address_of
 from edgecnn.format.primitives import Input
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
 from edgecnn.graph import Constant, Graph, Node, Port, Quantization, Tensor
-from edgecnn.graph.graph import MAX_ELEMENTS
+from edgecnn.graph.graph import MAX_ELEMENTS, MOST_RANK
 
 DEFAULT_BOUND = 2**30
 """Bytes that decoding may allocate unless told otherwise, or 64 times the file, whichever is more."""
