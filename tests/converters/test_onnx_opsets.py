@@ -523,3 +523,82 @@ def test_comparisons_of_no_number_are_false(tmp_path: Path) -> None:
         wanted = oracle(model, x)
         assert wanted is not None
         np.testing.assert_array_equal(converted(model, tmp_path)(x), wanted[0])
+
+
+OPSET_1: dict[str, tuple[dict[str, Any], dict[str, np.ndarray], Any]] = {
+    # Attributes, constant inputs, and what NumPy makes of x (2, 4, 6, 6).
+    "Upsample": ({"height_scale": 2.0, "width_scale": 3.0}, {}, lambda x: x.repeat(2, 2).repeat(3, 3)),
+    "Pad": (
+        {"paddings": [0, 0, 1, 2, 0, 0, 3, 0], "value": 0.5},
+        {},
+        lambda x: np.pad(x, [(0, 0), (0, 0), (1, 3), (2, 0)], constant_values=0.5),
+    ),
+    "Reshape": ({"shape": [0, -1, 6]}, {}, lambda x: x.reshape(2, -1, 6)),
+    "Tile": ({}, {"tiles": np.array(3), "axis": np.array(2)}, lambda x: np.tile(x, (1, 1, 3, 1))),
+    "Cast": ({"to": "FLOAT"}, {}, lambda x: x),
+    "Relu": ({"consumed_inputs": [0]}, {}, lambda x: np.maximum(x, 0)),
+    "Dropout": ({"is_test": 1, "ratio": 0.3}, {}, lambda x: x),
+    "Clip": ({"min": -0.25}, {}, lambda x: np.maximum(x, -0.25)),
+    "Sum": ({}, {"b": np.ones((1, 4, 6, 6), np.float32)}, lambda x: x + 1),
+    "Concat": ({}, {"b": np.zeros((1, 1, 6, 6), np.float32)}, lambda x: np.pad(x, [(0, 0), (0, 1), (0, 0), (0, 0)])),
+    "Softmax": ({"axis": 2}, {}, lambda x: softmax(x.reshape(2, 4, 36)).reshape(x.shape)),
+    "PRelu": (
+        {},
+        {"slope": np.arange(4, dtype=np.float32)},
+        lambda x: np.where(x > 0, x, x * np.arange(4)[:, None, None]),
+    ),
+}
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("name", sorted(OPSET_1))
+def test_operators_of_opset_1(name: str, tmp_path: Path) -> None:
+    attributes, constants, meaning = OPSET_1[name]
+    x = np.random.default_rng(0).uniform(-1, 1, IMAGE).astype(np.float32)
+    node = helper.make_node(name, ["x", *constants], ["y"], name="it", **attributes)
+    got = converted(graph_of([node], ["y"], 1, constants, x=list(IMAGE)), tmp_path)(x)
+    np.testing.assert_allclose(got, meaning(x), rtol=1e-6, atol=1e-6)
+
+
+def test_a_dropout_of_opset_6_that_says_nothing_is_one_for_training(tmp_path: Path) -> None:
+    refused(graph_of([helper.make_node("Dropout", ["x"], ["y"], name="it")], ["y"], 6, x=[1, 3]), tmp_path, "training")
+
+
+@pytest.mark.parametrize("opset", [7, 11, 13])
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("Div", {}), ("Mod", {}), ("Add", {}), ("Max", {}), ("Concat", {"axis": 0}), ("Gather", {"axis": 0}),
+        ("ReduceSum", {"keepdims": 0}), ("ReduceMean", {"keepdims": 1}), ("Softmax", {"axis": 0}),
+    ],
+)  # fmt: skip
+def test_constants_are_folded_as_onnx_runtime_folds_them(
+    name: str, attributes: dict[str, Any], opset: int, tmp_path: Path
+) -> None:
+    """A product with what is computed from constants alone."""
+    if name == "Mod" and opset < 10:
+        return
+    whole = name in ("Div", "Mod", "Gather")
+    a = np.array([-7, 7, 5, -5], np.int64) if whole else np.array([[0.5, -1, 2, 3]] * 2, np.float32)
+    b = np.array([2, 1, 3, 3], np.int64) if whole else np.array([1, 2, 3, -4], np.float32)
+    names = ["a"] if name in ("ReduceSum", "ReduceMean", "Softmax") else ["a", "b"]
+    if name == "Concat":
+        b = b[None]
+    nodes = [
+        helper.make_node(name, names, ["c"], name="constant", **attributes),
+        helper.make_node("Cast", ["c"], ["d"], name="cast", to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["d"], ["e"], name="one", keepdims=0),
+        helper.make_node("Mul", ["x", "e"], ["y"], name="it"),
+    ]
+    model = graph_of(nodes, ["y"], opset, {"a": a, "b": b}, x=[2, 3])
+    x = np.float32([[1, 2, 3], [4, 5, 6]])
+    wanted = oracle(model, x)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    if name == "Softmax":
+        refused(model, tmp_path, "is a constant")
+    elif wanted is not None:
+        np.testing.assert_allclose(edgecnn.load(to_graph(tmp_path / "m.onnx"))(x), wanted[0], rtol=1e-6)
