@@ -24,11 +24,13 @@ from edgecnn.converters.layers import register
 from edgecnn.converters.passes import pipeline
 from edgecnn.converters.report import LayerOutcome, Report, outcomes
 from edgecnn.converters.sources import open_source
-from edgecnn.errors import InputError, VerificationError
+from edgecnn.errors import ConversionError, GraphError, InputError, VerificationError
 from edgecnn.format.encodings import best
 from edgecnn.graph import Graph
 from edgecnn.graph.rewrite import TraceRow
+from edgecnn.runtime.cpu import choose
 from edgecnn.runtime.model import load
+from edgecnn.runtime.planner import outline
 from edgecnn.tools.verify import KEY, TOLERANCE, check, golden_sample
 
 __all__ = ["Conversion", "LayerOutcome", "Report", "convert", "explain", "register", "to_graph"]
@@ -96,6 +98,7 @@ def convert(
         notes = (*description.notes, *_warnings(plain, extra))
         graph, _ = pipeline.run(plain)
         graph = _encoded(replace(graph, metadata={**graph.metadata, **extra}), weights)
+        notes += check_plan(graph)
         if verify:
             graph = _with_golden_sample(graph, plain, weights)
         size = file_format.write(graph, target, compress=compress, overwrite=overwrite)
@@ -111,6 +114,38 @@ def convert(
             graph.macs,
             notes,
         )
+
+
+USUAL_SIZES = (224, 256, 299, 128, 64, 32, 640, 100)
+"""What the open sizes of an input are tried with."""
+
+
+def check_plan(graph: Graph) -> tuple[str, ...]:
+    """Refuse now what `load` would: the graph is planned once, nothing being packed.
+
+    Where sizes are open, usual ones are tried; what a plan needs beside them is the same for all.
+
+    Returns:
+        What the user should know: that none of the usual sizes fits.
+
+    Raises:
+        ConversionError: there is no plan for the input's own sizes.
+    """
+    given = {port.tensor: graph.shape(port.tensor)[1:] for port in graph.inputs}
+    open_sizes = any(None in shape for shape in given.values())
+    problem = ""
+    for usual in USUAL_SIZES if open_sizes else (0,):
+        inputs = {name: tuple(usual if size is None else size for size in shape) for name, shape in given.items()}
+        try:
+            outline(graph, inputs, choose())
+        except (GraphError, InputError) as error:
+            problem = str(error)
+        else:
+            return ()
+    if not open_sizes:
+        raise ConversionError(f"{graph.name}: the model cannot be run: {problem}")
+    tried = ", ".join(map(str, USUAL_SIZES))
+    return (f"no input of the usual sizes ({tried}) fits the network: {problem}",)
 
 
 def _with_golden_sample(graph: Graph, plain: Graph, weights: str) -> Graph:

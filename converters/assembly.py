@@ -226,7 +226,7 @@ class _Assembler:
             return [None]
         except GraphError as error:
             if model.keras == (0, 0):  # no weights stored apart from the model, which might belong to another
-                hint = "change it where the model is made"
+                hint = self._open_input() or "change it where the model is made"
                 self.items[here] = UnsupportedLayer(here, layer.class_name, str(error), hint)
                 return [None]
             raise ConversionError(
@@ -235,7 +235,15 @@ class _Assembler:
             ) from error
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            AttributeError,
+            AssertionError,
+            RuntimeError,
+        ) as error:
             raise ConversionError(
                 f"{model.source}: layer {here!r} ({layer.class_name}): its configuration is damaged "
                 f"({type(error).__name__}: {error})"
@@ -276,6 +284,16 @@ class _Assembler:
         if dtype != FLOAT:
             self.dtypes[tensor.name] = dtype
         return tensor
+
+    def _open_input(self) -> str:
+        """What to do where an input of an ONNX or LiteRT model has sizes that are known at the call only; "" if none has."""
+        for name, reference in self.description.inputs:
+            tensor = self.tensors.get(reference.layer)
+            shape = tensor.shape if tensor else ()
+            if None in shape[1:]:
+                sizes = ",".join("?" if size is None else str(size) for size in shape[1:])
+                return f"fix the sizes of input {name!r}, ({sizes}): --input-shape, or input_shapes= in Python"
+        return ""
 
     def _fixed(self, path: str, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """An input's shape with the sizes that the user has fixed."""

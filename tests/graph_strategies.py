@@ -68,8 +68,9 @@ class GraphBuilder:
                 names.append(value or "")
             else:
                 names.append(self.constant(f"{name}/{role}", value))
-        if operator == "pad" and len(attributes.get("pads", DEFAULTS["pads"])) == 4:  # of an image; not its channels
-            attributes["pads"] = (*attributes.get("pads", DEFAULTS["pads"]), 0, 0)
+        pads = attributes.get("pads", DEFAULTS["pads"])
+        if operator == "pad" and len(pads) == 4 and len(self.shape(inputs[0])) == 4:  # of an image; not its channels
+            attributes["pads"] = (*pads, 0, 0)
         filled = {key: attributes.pop(key, DEFAULTS.get(key)) for key in row.attributes}
         if row.activated and filled["activation_parameters"] is None:
             filled["activation_parameters"] = ACTIVATIONS[filled["activation"]].defaults

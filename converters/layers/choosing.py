@@ -44,7 +44,7 @@ def _scaled(function: str, factor: float, before: bool = False) -> Callable[[Bui
     return make
 
 
-def _hyperbolic(build: Builder, x: Tensor, function: str) -> Tensor:
+def hyperbolic(build: Builder, x: Tensor, function: str) -> Tensor:
     """(e^x +- e^-x) / 2."""
     other = build.activation(build("multiply", x, np.full(1, -1.0)), "exponential")
     return build("multiply", build(function, build.activation(x, "exponential"), other), np.full(1, 0.5))
@@ -55,8 +55,8 @@ _OF_ONE: Mapping[str, tuple[Callable[[Builder, Tensor], Tensor], tuple[str, ...]
     "log10": (_scaled("log", 1 / math.log(10)), ("Log10",)),
     "log2": (_scaled("log", 1 / math.log(2)), ("Log2",)),
     "exp2": (_scaled("exponential", math.log(2), before=True), ("Exp2",)),
-    "sinh": (lambda build, x: _hyperbolic(build, x, "subtract"), ("Sinh", "math.sinh")),
-    "cosh": (lambda build, x: _hyperbolic(build, x, "add"), ("Cosh", "math.cosh")),
+    "sinh": (lambda build, x: hyperbolic(build, x, "subtract"), ("Sinh", "math.sinh")),
+    "cosh": (lambda build, x: hyperbolic(build, x, "add"), ("Cosh", "math.cosh")),
     "tan": (
         lambda build, x: build("divide", build.activation(x, "sin"), build.activation(x, "cos")),
         ("Tan", "math.tan"),
@@ -72,6 +72,11 @@ _OF_ONE: Mapping[str, tuple[Callable[[Builder, Tensor], Tensor], tuple[str, ...]
     "not": (negated, ("LogicalNot", "math.logical_not")),
     "nan": (lambda build, x: negated(build, build("equal", x, x)), ("Isnan", "math.is_nan")),
 }
+
+
+def _at_most(build: Builder, x: Any, y: Any) -> Tensor:
+    """1 where x <= y, which is not "not y < x" where one of them is NaN."""
+    return build("maximum", combine(build, "less", x, y), combine(build, "equal", x, y))
 
 
 def _floor_quotient(build: Builder, x: Any, y: Any) -> Tensor:
@@ -94,9 +99,9 @@ _OF_TWO: Mapping[str, tuple[Callable[[Builder, Any, Any], Tensor], tuple[str, ..
     "unequal": (lambda build, x, y: negated(build, combine(build, "equal", x, y)), ("NotEqual", "math.not_equal")),
     "less": (lambda build, x, y: combine(build, "less", x, y), ("Less", "math.less")),
     "greater": (lambda build, x, y: combine(build, "less", y, x), ("Greater", "math.greater")),
-    "at most": (lambda build, x, y: negated(build, combine(build, "less", y, x)), ("LessEqual", "math.less_equal")),
+    "at most": (lambda build, x, y: _at_most(build, x, y), ("LessEqual", "math.less_equal")),
     "at least": (
-        lambda build, x, y: negated(build, combine(build, "less", x, y)),
+        lambda build, x, y: _at_most(build, y, x),
         ("GreaterEqual", "math.greater_equal"),
     ),
     "and": (lambda build, x, y: combine(build, "keep", truth(build, x), y), ("LogicalAnd", "math.logical_and")),

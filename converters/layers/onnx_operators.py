@@ -20,89 +20,16 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
+from edgecnn.converters.layers.choosing import hyperbolic
+from edgecnn.converters.layers.onnx_node import Call, OperatorFunction, Value, data_type, operator, placed
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
-from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Turned, Unsupported, axis_of
-from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, arithmetic, check_known, marked
+from edgecnn.converters.layers.registry import Array, Turned, Unsupported, axis_of
+from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, check_known
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 
 MOST_IMAGES = 2**24
 """A slice of the batch up to here means all of it."""
-MOST_FOLDED = 2**28
-"""Values of a constant that is computed here."""
-
-Value = Tensor | Turned | Array
-OperatorFunction = Callable[["Call", Builder], Any]
-
-
-class Call:
-    """One node: its inputs and attributes."""
-
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-        self.inputs: list[Value | None] = list(layer.arguments)
-        self.opset = int(layer.config["opset"])
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An attribute."""
-        value = self.layer.config.get(name)
-        return default if value is None else value
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def value(self, index: int) -> Value | None:
-        """An input, None where it is absent."""
-        return self.inputs[index] if index < len(self.inputs) else None
-
-    def tensor(self, index: int = 0) -> Tensor:
-        """An input that must be computed, its batch in front."""
-        value = self.value(index)
-        if isinstance(value, Turned):
-            raise Unsupported(
-                f"it works on a tensor that has the batch at axis {value.axis}", "keep the batch in front"
-            )
-        if not isinstance(value, Tensor):
-            raise Unsupported(f"its input {index} is a constant", "compute it from the model's inputs")
-        return value
-
-    def turned(self, index: int = 0) -> Turned:
-        """An input that must be computed, wherever it has its batch."""
-        value = self.value(index)
-        return value if isinstance(value, Turned) else Turned(self.tensor(index), 0)
-
-    def constant(self, index: int, what: str) -> Array | None:
-        """An input that must be constant, None where it is absent."""
-        value = self.value(index)
-        if isinstance(value, Tensor | Turned):
-            raise Unsupported(f"its {what} are computed", f"export the model with constant {what}")
-        return value
-
-    def numbers(self, attribute: str, index: int) -> list[int] | None:
-        """Whole numbers from an attribute, or, in later opsets, from an input; None where both are absent."""
-        given = self.get(attribute)
-        if given is None:
-            given = self.constant(index, attribute)
-        if given is None:
-            return None
-        return [int(v) for v in np.asarray(given).reshape(-1)]
-
-
-def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
-    """Registers a function for ONNX operators. Where all inputs are constants, so is the output."""
-
-    def enter(function: OperatorFunction) -> OperatorFunction:
-        def convert(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Any:
-            call = Call(layer)
-            if not any(isinstance(value, Tensor | Turned) for value in call.inputs):
-                return _folded(call)
-            return function(call, build)
-
-        for name in names:
-            LAYERS[f"onnx.{name}"] = convert
-        return function
-
-    return enter
 
 
 def pointwise(function: Callable[[Call, Builder], Tensor]) -> OperatorFunction:
@@ -110,84 +37,10 @@ def pointwise(function: Callable[[Call, Builder], Tensor]) -> OperatorFunction:
 
     def convert(call: Call, build: Builder) -> Tensor | Turned:
         x = call.turned()
-        call.inputs[0] = x.tensor
+        call.replace(0, x.tensor)
         return _turn(function(call, build), x.axis)
 
     return convert
-
-
-def _folded(call: Call) -> Any:
-    """An operator on constants, by the onnx package's own reference."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    name = call.layer.class_name.split(".", 1)[1]
-    if name == "Constant":
-        found = [call.layer.config[key] for key in ("value", "value_float", "value_int", "value_floats", "value_ints") if key in call.layer.config]  # fmt: skip
-        return np.asarray(found[0])
-    given = [np.asarray(v) for v in call.inputs if v is not None]
-    if name in ("ConstantOfShape", "Expand") and given[-1].size and given[-1].reshape(-1)[0] == BATCH:
-        # The same for every image: one row, which broadcasts.
-        call.inputs[-1] = given[-1] = np.array([1, *given[-1].reshape(-1)[1:]], np.int64)
-    unknown = any(marked(v).any() for v in given) and name not in _MOVES
-    if unknown and name in ("ConstantOfShape", "Expand", "Tile", "Range"):
-        raise Unsupported("its size is known at the call only", FIX)
-    if name in ("ConstantOfShape", "Expand", "Tile", "Range"):
-        wanted = math.prod(int(v) for v in np.asarray(given[-1]).reshape(-1)) if name != "Range" else int(abs(given[1]))
-        if abs(wanted) * max(1, given[0].size if name == "Tile" else 1) > MOST_FOLDED:
-            raise Unsupported("it makes a constant of more than 2^28 values", "export the model without it")
-    names = [f"i{i}" if v is not None else "" for i, v in enumerate(call.inputs)]
-    attributes = {
-        key: helper.make_tensor(key, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape, value.reshape(-1))
-        if isinstance(value, np.ndarray)
-        else value
-        for key, value in call.layer.config.items()
-        if key not in ("opset", "written", "outputs", "batches", "reads")
-    }
-    outputs = [f"o{i}" for i in range(call.layer.config["outputs"])]
-    node = helper.make_node(name, names, outputs, **attributes)
-    infos = [
-        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.asarray(v).dtype), None)
-        for n, v in zip(names, call.inputs, strict=True)
-        if v is not None
-    ]
-    ends = [helper.make_value_info(o, helper.make_tensor_type_proto(1, None)) for o in outputs]
-    model = helper.make_model(
-        helper.make_graph([node], "folded", infos, ends), opset_imports=[helper.make_opsetid("", call.opset)]
-    )
-    feeds = {n: np.asarray(v) for n, v in zip(names, call.inputs, strict=True) if v is not None}
-    found = [np.asarray(value) for value in ReferenceEvaluator(model).run(None, feeds)]
-    # Arithmetic on sizes that are not known gives others that are not; what uses them says so.
-    return [_remarked(name, value, given) if unknown and value.dtype.kind in "iuf" else value for value in found]
-
-
-_MOVES = (
-    *(
-        "Gather",
-        "Concat",
-        "Unsqueeze",
-        "Squeeze",
-        "Slice",
-        "Cast",
-        "Reshape",
-        "Identity",
-        "Transpose",
-        "Split",
-        "Where",
-    ),
-)
-"""Operators that keep marked sizes as they are."""
-_NEUTRAL = {"Mul": 1, "Div": 1, "Add": 0, "Sub": 0}
-"""Operators of two values, and the second one that leaves the first as it is."""
-
-
-def _remarked(name: str, result: Array, given: Sequence[Array]) -> Array:
-    """Sizes computed from such as are not known."""
-    if name not in _NEUTRAL:
-        return np.full_like(result, UNKNOWN)
-    x, y = given
-    kept = arithmetic(lambda x, y: result, _NEUTRAL[name])(x, y)
-    return arithmetic(lambda x, y: kept, _NEUTRAL[name])(y, x) if name in ("Mul", "Add") else kept
 
 
 _UNARY: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
@@ -221,7 +74,7 @@ _CHAINS = {"Sum": "add", "Mean": "add", "Max": "maximum", "Min": "minimum"}
 @operator(*_UNARY)
 @pointwise
 def _unary(call: Call, build: Builder) -> Tensor:
-    function, parameters = _UNARY[call.layer.class_name.split(".")[1]]
+    function, parameters = _UNARY[call.name]
     return build.activation(call.tensor(), function, *(float(call.get(name, default)) for name, default in parameters))
 
 
@@ -251,6 +104,19 @@ def _selu(call: Call, build: Builder) -> Tensor:
         float(call.get("gamma", 1.05070102214813232421875)),
     )
     return build("multiply", build.activation(call.tensor(), "elu", alpha), np.full(1, gamma))
+
+
+@operator("Sinh", "Cosh")
+@pointwise
+def _hyperbolic(call: Call, build: Builder) -> Tensor:
+    return hyperbolic(build, call.tensor(), "subtract" if call.name == "Sinh" else "add")
+
+
+@operator("Tan")
+@pointwise
+def _tan(call: Call, build: Builder) -> Tensor:
+    x = call.tensor()
+    return build("divide", build.activation(x, "sin"), build.activation(x, "cos"))
 
 
 @operator("Swish")
@@ -307,7 +173,7 @@ def _clip(call: Call, build: Builder) -> Tensor | Turned:
 def _prelu(call: Call, build: Builder) -> Tensor:
     x, slope = call.tensor(), call.constant(1, "slopes")
     assert slope is not None
-    if call.get("written") < 7 and slope.ndim == 1:  # then it was one number for each channel
+    if call.since < 7 and slope.ndim == 1:  # then it was one number for each channel
         slope = slope.reshape(-1, *(1,) * (len(x.shape) - 2))
     return combine(build, "prelu", x, slope)
 
@@ -360,12 +226,35 @@ def _combined(build: Builder, function: str, *values: Value | None) -> Tensor | 
 
 @operator(*_BINARY)
 def _binary(call: Call, build: Builder) -> Tensor | Turned:
-    return _combined(build, _BINARY[call.layer.class_name.split(".")[1]], call.value(0), call.value(1))
+    return _combined(build, _BINARY[call.name], *_pair(call, build))
+
+
+def _pair(call: Call, build: Builder) -> tuple[Value | None, Value | None]:
+    """Two operands that broadcast by NumPy's rule."""
+    x, y = call.value(0), call.value(1)
+    if "broadcast" not in call.schema.attributes or x is None or y is None:
+        return x, y
+    # Until opset 6 the second operand was broadcast on request, its axes put at `axis` of the first one's.
+    axis, asked = call.get("axis"), call.get("broadcast")
+    if not asked:
+        if y.shape != x.shape and np.prod([size or 0 for size in y.shape]) != 1:
+            raise Unsupported(f"its operands have shapes {x.shape} and {y.shape}, and broadcast is 0", "set broadcast")
+        return x, y
+    if axis is None or len(y.shape) == len(x.shape):
+        return x, y
+    if isinstance(y, np.ndarray):
+        return x, placed(y, int(axis), len(x.shape))
+    missing = len(x.shape) - len(y.shape)
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor) or axis != 0:
+        raise Unsupported(
+            f"it broadcasts {y.shape} to {x.shape} at axis {axis}", "broadcast a constant, or from axis 0 on"
+        )
+    return x, build.reshape(y, *_open(y.shape[1:]), *(1,) * missing)
 
 
 @operator(*_CHAINS)
 def _chain(call: Call, build: Builder) -> Tensor | Turned:
-    name = call.layer.class_name.split(".")[1]
+    name = call.name
     if len(call) == 1:
         return _turn(call.turned().tensor, call.turned().axis)
     y = _combined(build, _CHAINS[name], *call.inputs)
@@ -379,27 +268,28 @@ def _not(build: Builder, x: Value) -> Tensor | Turned:
 @operator("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
 def _comparison(call: Call, build: Builder) -> Tensor | Turned:
     """1 where it holds, else 0."""
-    name, x, y = call.layer.class_name.split(".")[1], call.value(0), call.value(1)
+    name = call.name
+    x, y = _pair(call, build)
     if name == "Equal":
         return _combined(build, "equal", x, y)
-    # x <= y where y < x does not hold
-    first, second = (x, y) if name in ("Less", "GreaterOrEqual") else (y, x)
+    first, second = (x, y) if name in ("Less", "LessOrEqual") else (y, x)
     less = _combined(build, "less", first, second)
-    return _not(build, less) if name.endswith("OrEqual") else less
+    # x <= y is not "not y < x" where one of them is NaN.
+    return _combined(build, "maximum", less, _combined(build, "equal", x, y)) if name.endswith("OrEqual") else less
 
 
 @operator("Not", "IsNaN")
 def _negation(call: Call, build: Builder) -> Tensor | Turned:
     x = call.value(0)
     assert x is not None
-    return _not(build, x if call.layer.class_name == "onnx.Not" else _combined(build, "equal", x, x))
+    return _not(build, x if call.name == "Not" else _combined(build, "equal", x, x))
 
 
 @operator("And", "Or", "Xor")
 def _logic(call: Call, build: Builder) -> Tensor | Turned:
-    name = call.layer.class_name.split(".")[1]
+    name = call.name
     function = {"And": "multiply", "Or": "maximum", "Xor": "equal"}[name]
-    y = _combined(build, function, call.value(0), call.value(1))
+    y = _combined(build, function, *_pair(call, build))
     return _not(build, y) if name == "Xor" else y
 
 
@@ -424,8 +314,8 @@ def _where(call: Call, build: Builder) -> Tensor | Turned:
 @operator("Identity", "Dropout")
 @pointwise
 def _identity(call: Call, build: Builder) -> Tensor:
-    training = call.value(2)
-    if isinstance(training, np.ndarray) and training.any():
+    training = call.constant(2, "mode") if call.name == "Dropout" else None
+    if (training is not None and training.any()) or ("is_test" in call.schema.attributes and not call.get("is_test")):
         raise Unsupported("it is a dropout for training", "export the model for inference: model.eval()")
     return call.tensor()
 
@@ -433,7 +323,7 @@ def _identity(call: Call, build: Builder) -> Tensor:
 @operator("Cast")
 @pointwise
 def _cast(call: Call, build: Builder) -> Tensor:
-    x, kind = call.tensor(), call.get("to")
+    x, kind = call.tensor(), data_type(call.get("to"))
     if kind == 9:  # bool
         return build("equal", build("equal", x, np.zeros(1)), np.zeros(1))
     if kind not in (1, 10, 11, 16):  # float, float16, double, bfloat16
@@ -478,7 +368,7 @@ def _sizes(values: Sequence[int] | Array | None, what: str) -> list[int]:
 
 
 def _is_batch(call: Call, size: int) -> bool:
-    return size == BATCH or size in call.get("batches", ())
+    return size == BATCH or size in call.layer.config["batches"]
 
 
 def _inner(x: Turned, axis: int, what: str = "it works") -> int:
@@ -501,10 +391,9 @@ def _without(x: Turned, axes: Sequence[int], build: Builder) -> Tensor | Turned:
 @operator("Reshape")
 def _reshape(call: Call, build: Builder) -> Tensor | Turned:
     x = call.turned()
-    given = call.constant(1, "target")
-    if given is None:
+    target = call.numbers("shape", 1)
+    if target is None:
         raise Unsupported("its target is absent", "export the model again")
-    target = [int(size) for size in given.reshape(-1)]
     if not call.get("allowzero", 0):
         for index, size in enumerate(target):
             if size == 0 and index < len(x.shape):
@@ -520,7 +409,7 @@ def _reshape(call: Call, build: Builder) -> Tensor | Turned:
         raise Unsupported(f"its target {_readable(target)} mixes images", "keep each image's values together")
     rest = target[:axis] + target[axis + 1 :]
     if rest.count(-1) > 1 or not rest:
-        raise Unsupported(f"its target is {_readable(target)}", "leave one size open at most")
+        raise Unsupported(f"its target is {_readable(target)}", f"leave one size open at most, or {FIX}")
     return _turn(build.reshape(x.tensor, *rest), axis)
 
 
@@ -657,12 +546,16 @@ def _gather(call: Call, build: Builder) -> Tensor | Turned:
 def _split(call: Call, build: Builder) -> list[Tensor | Turned]:
     x = call.turned()
     axis = _inner(x, int(call.get("axis", 0)), "it splits")
-    size, count = x.tensor.shape[axis], int(call.get("outputs"))
+    size, count = x.tensor.shape[axis], call.outputs
     if size is None:
         raise Unsupported(f"it splits an axis of unknown size, of {x.shape}", FIX)
     parts = call.numbers("split", 1)
+    if int(call.get("num_outputs", count)) != count or (parts is not None and len(parts) != count):
+        raise Unsupported(f"it has {count} outputs, and tells of another number", "export the model again")
     if parts is None:
         each = -(-size // count)
+        if size % count and call.since < 18:
+            raise Unsupported(f"it splits {size} values into {count} equal parts", "name the parts' sizes")
         parts = [min(each, size - each * i) for i in range(count)]
     bounds = [0, *itertools.accumulate(parts)]
     return [_turn(build.slice(x.tensor, axis, a, b), x.axis) for a, b in itertools.pairwise(bounds)]
@@ -689,6 +582,9 @@ def _expand(call: Call, build: Builder) -> Tensor | Turned:
 def _tile(call: Call, build: Builder) -> Tensor | Turned:
     x = call.turned()
     repeats = call.numbers("repeats", 1) or []
+    if call.since < 6:  # one number, and along which axis
+        axis = (call.numbers("axis", 2) or [0])[0] % len(x.shape)
+        repeats = [repeats[0] if index == axis else 1 for index in range(len(x.shape))]
     if len(repeats) != len(x.shape) or repeats[x.axis] != 1 or max(repeats) > 1024:
         raise Unsupported(f"it repeats {_readable(repeats)}", "repeat axes after the batch")
     y = x.tensor
@@ -728,6 +624,15 @@ def _pairs(call: Call, axes: int) -> list[int]:
     return [pad for axis in range(axes) for pad in (pads[axis], pads[axes + axis])]
 
 
+def _check_kernel(call: Call, kernel: Sequence[int]) -> None:
+    """Refuses a kernel_shape that is not the weights'."""
+    given = call.get("kernel_shape")
+    if given is not None and tuple(int(size) for size in given) != tuple(kernel):
+        raise Unsupported(
+            f"its kernel_shape {list(given)} is not that of its weights, {list(kernel)}", "export it again"
+        )
+
+
 def _window(call: Call, x: Tensor, kernel: Sequence[int], dilations: Sequence[int]) -> dict[str, Any]:
     """Strides and padding as attributes of a window operator over channels-last x."""
     axes = len(kernel)
@@ -752,6 +657,7 @@ def _conv(call: Call, build: Builder) -> Tensor:
     assert weights is not None
     x = _last(build, call.tensor())
     kernel, groups = weights.shape[2:], int(call.get("group", 1))
+    _check_kernel(call, kernel)
     dilations = _spatial(call, "dilations", len(kernel), 1)
     window = {**_window(call, x, kernel, dilations), "dilations": dilations}
     moved = np.moveaxis(weights, (0, 1), (-1, -2))  # [F, C / g, *kernel] to [*kernel, C / g, F]
@@ -767,14 +673,19 @@ def _conv_transpose(call: Call, build: Builder) -> Tensor:
     assert weights is not None
     x = _last(build, call.tensor())
     kernel = weights.shape[2:]
+    _check_kernel(call, kernel)
     axes = len(kernel)
     strides, dilations = _spatial(call, "strides", axes, 1), _spatial(call, "dilations", axes, 1)
     more = list(_spatial(call, "output_padding", axes, 0))
     mode, wanted = str(call.get("auto_pad", "NOTSET")), call.get("output_shape")
-    pads = _pairs(call, axes) if mode == "NOTSET" and wanted is None else [0] * (2 * axes)
+    pads = _pairs(call, axes)  # which count for nothing where the output's shape is given
+    if mode != "NOTSET" or wanted is not None:
+        pads = [0] * (2 * axes)
     if wanted is not None or mode.startswith("SAME"):
         for axis, (k, d, s) in enumerate(zip(kernel, dilations, strides, strict=True)):
             size = x.shape[1 + axis]
+            if wanted is None and (k - 1) * d + 1 < s:
+                raise Unsupported(f"its auto_pad is {mode} for windows shorter than strides", "give explicit pads")
             if size is None:
                 raise Unsupported("its padding depends on an unknown size", "export the model with explicit pads")
             out = int(wanted[len(wanted) - axes + axis]) if wanted is not None else size * s
@@ -802,15 +713,13 @@ def _conv_transpose(call: Call, build: Builder) -> Tensor:
 
 @operator("MaxPool", "AveragePool")
 def _pool(call: Call, build: Builder) -> Tensor:
-    if int(call.get("outputs")) > 1:
-        raise Unsupported("its indices are an output", "export the model without them")
     x = _last(build, call.tensor())
-    average = call.layer.class_name == "onnx.AveragePool"
+    average = call.name == "AveragePool"
     kernel = tuple(int(size) for size in call.get("kernel_shape"))
     dilations = _spatial(call, "dilations", len(kernel), 1)
     window = _window(call, x, kernel, dilations)
     pads = list(window.get("pads", (0,) * (2 * len(kernel))))
-    count = bool(call.get("count_include_pad", 0)) and average
+    count = average and bool(call.get("count_include_pad", 0))
     extra = [0] * len(kernel)
     if call.get("ceil_mode", 0) and "padding" not in window:
         for axis, (k, d, s) in enumerate(zip(kernel, dilations, window["strides"], strict=True)):
@@ -867,33 +776,35 @@ def _dilated_pool(
 @operator("GlobalAveragePool", "GlobalMaxPool")
 def _global_pool(call: Call, build: Builder) -> Tensor:
     x = call.tensor()
-    kind = "mean" if call.layer.class_name == "onnx.GlobalAveragePool" else "max"
+    kind = "mean" if call.name == "GlobalAveragePool" else "max"
     return _first(build, build.reduce(_last(build, x), kind, range(1, len(x.shape) - 1), keepdims=True))
 
 
 _REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min"}
 
 
-def _reduced(call: Call, build: Builder, x: Turned, kind: str) -> Tensor | Turned:
-    axes = call.numbers("axes", 1)
+def _reduced(call: Call, build: Builder, x: Turned, kind: str, kept: bool = False) -> Tensor | Turned:
+    axes, keep = call.numbers("axes", 1), bool(call.get("keepdims", 1)) or kept
+    nothing = bool(call.get("noop_with_empty_axes", 0))
     if not axes:
-        if call.get("noop_with_empty_axes", 0):
+        if nothing:
             return _turn(x.tensor, x.axis)
         raise Unsupported("it works along all axes, the batch too", "name the axes")
     chosen = [_inner(x, axis) for axis in axes]
-    keep = bool(call.get("keepdims", 1))
     gone = 0 if keep else sum(axis <= x.axis for axis in set(chosen))
     return _turn(build.reduce(x.tensor, kind, chosen, keep), x.axis - gone)
 
 
 @operator(*_REDUCTIONS)
 def _reduce(call: Call, build: Builder) -> Tensor | Turned:
-    return _reduced(call, build, call.turned(), _REDUCTIONS[call.layer.class_name.split(".")[1]])
+    return _reduced(call, build, call.turned(), _REDUCTIONS[call.name])
 
 
 @operator("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
 def _reduce_norm(call: Call, build: Builder) -> Tensor | Turned:
-    name, x = call.layer.class_name.split(".")[1], call.turned()
+    name, x = call.name, call.turned()
+    if call.get("noop_with_empty_axes", 0):
+        raise Unsupported("noop_with_empty_axes is set, which engines understand in two ways", "name the axes")
     if name != "ReduceLogSum":
         x = Turned(build.activation(x.tensor, "abs" if name == "ReduceL1" else "square"), x.axis)
     y = _reduced(call, build, x, "sum")
@@ -903,12 +814,32 @@ def _reduce_norm(call: Call, build: Builder) -> Tensor | Turned:
     return _turn(build.activation(whole.tensor, {"ReduceL2": "sqrt", "ReduceLogSum": "log"}[name]), whole.axis)
 
 
+@operator("ReduceLogSumExp")
+def _reduce_log_sum_exp(call: Call, build: Builder) -> Tensor | Turned:
+    """log of the sum of e^x, the largest x taken out."""
+    x = call.turned()
+    if call.get("noop_with_empty_axes", 0):
+        raise Unsupported("noop_with_empty_axes is set, which engines understand in two ways", "name the axes")
+    top = _reduced(call, build, x, "max", kept=True)
+    powers = _as_turned(_combined(build, "subtract", x, top))
+    powers = Turned(build.activation(powers.tensor, "exponential"), powers.axis)
+    total = _as_turned(_reduced(call, build, powers, "sum"))
+    logarithm = _turn(build.activation(total.tensor, "log"), total.axis)
+    return _combined(build, "add", logarithm, _reduced(call, build, x, "max"))
+
+
+def _as_turned(value: Tensor | Turned) -> Turned:
+    return value if isinstance(value, Turned) else Turned(value, 0)
+
+
 # Normalisation --------------------------------------------------------------------------------------------------------
 
 
 @operator("BatchNormalization")
 def _batch_normalization(call: Call, build: Builder) -> Tensor:
-    if call.get("training_mode", 0):
+    # Until opset 6 is_test told, until 13 whether there are more outputs.
+    training = call.get("training_mode", 0) if call.since >= 14 else len(call.layer.config["named"]) > 1
+    if training or ("is_test" in call.schema.attributes and not call.get("is_test")):
         raise Unsupported("it is for training, by the statistics of the batch", "export the model for inference")
     vectors = [call.constant(index, "statistics") for index in range(1, 5)]
     x = call.tensor()
@@ -932,8 +863,6 @@ def _group_normalization(call: Call, build: Builder) -> Tensor:
 @operator("LayerNormalization")
 def _layer_normalization(call: Call, build: Builder) -> Tensor | Turned:
     whole, gamma, beta = call.turned(), call.constant(1, "scales"), call.constant(2, "offsets")
-    if int(call.get("outputs")) > 1:
-        raise Unsupported("its mean or deviation is an output", "export the model without it")
     x = whole.tensor
     axis = _inner(whole, int(call.get("axis", -1)), "it normalises")
     if axis <= whole.axis:
@@ -964,7 +893,10 @@ def _lrn(call: Call, build: Builder) -> Tensor:
 def _lp_normalization(call: Call, build: Builder) -> Tensor:
     x = call.tensor()
     axis = axis_of(int(call.get("axis", -1)), len(x.shape), "it normalises")
-    if int(call.get("p", 2)) == 1:
+    order = int(call.get("p", 2))
+    if order not in (1, 2):
+        raise Unsupported(f"it normalises by a norm of order {order}", "use order 1 or 2")
+    if order == 1:
         return build("divide", x, build.reduce(build.activation(x, "abs"), "sum", (axis,), keepdims=True))
     total = build.reduce(build.activation(x, "square"), "sum", (axis,), keepdims=True)
     return build("divide", x, build.activation(total, "sqrt"))
@@ -982,11 +914,10 @@ def _mean_variance(call: Call, build: Builder) -> Tensor:
 @operator("Softmax", "LogSoftmax")
 def _softmax(call: Call, build: Builder) -> Tensor | Turned:
     x = call.turned()
-    name = "softmax" if call.layer.class_name == "onnx.Softmax" else "log_softmax"
+    name = "softmax" if call.name == "Softmax" else "log_softmax"
     rank = len(x.shape)
-    given = int(call.get("axis", -1 if call.opset >= 13 else 1))
-    axis = _inner(x, given)
-    if call.opset >= 13 or axis == rank - 1:
+    axis = _inner(x, int(call.get("axis")))
+    if call.since >= 13 or axis == rank - 1:
         return _turn(Function(name, axis=axis).apply(build, x.tensor), x.axis)
     # Until opset 12 all axes from this one on count as one.
     y = call.tensor()
@@ -1002,13 +933,15 @@ def _softmax(call: Call, build: Builder) -> Tensor | Turned:
 @operator("Gemm")
 def _gemm(call: Call, build: Builder) -> Tensor:
     x, weights, bias = call.tensor(), call.constant(1, "weights"), call.constant(2, "biases")
+    beta = float(call.get("beta", 1.0))
+    call.get("broadcast")  # until opset 6 the third operand was broadcast on request; else it has a row for each image
     if call.get("transA", 0):
         raise Unsupported("it transposes its first operand, the batch", "leave transA out")
     assert weights is not None
     matrix = np.asarray(weights.T if call.get("transB", 0) else weights, np.float32) * float(call.get("alpha", 1.0))
     if bias is None:
         return build("dense", x, matrix)
-    scaled = np.asarray(bias, np.float32) * float(call.get("beta", 1.0))
+    scaled = np.asarray(bias, np.float32) * beta
     if scaled.ndim == 2 and scaled.shape[0] != 1:
         raise Unsupported(f"its third operand has a row for each image: {scaled.shape}", "give one row for all")
     return build("dense", x, matrix, np.broadcast_to(scaled.reshape(-1), (matrix.shape[1],)))
@@ -1036,11 +969,10 @@ def _matmul(call: Call, build: Builder) -> Tensor | Turned:
 def _pad(call: Call, build: Builder) -> Tensor | Turned:
     whole = call.turned()
     x, rank = whole.tensor, len(whole.shape)
-    pads = _sizes(call.numbers("pads", 1), "padding")
+    pads = _sizes(call.numbers("paddings" if call.since < 2 else "pads", 1), "padding")
     axes = [a % rank for a in call.numbers("axes", 3) or range(rank)]
     mode = str(call.get("mode", "constant"))
-    given = call.get("value")
-    given = call.constant(2, "value") if given is None else given
+    given = call.get("value") if call.since < 11 else call.constant(2, "value")
     value = 0.0 if given is None else float(np.asarray(given).reshape(-1)[0])
     frame = [(0, 0)] * rank
     for index, axis in enumerate(axes):
@@ -1072,62 +1004,81 @@ def _space_to_depth(call: Call, build: Builder) -> Tensor:
     return _first(build, space_to_depth(build, _last(build, call.tensor()), block, crd))
 
 
-_COORDINATES = {
-    "half_pixel": "half_pixel",
-    "half_pixel_symmetric": "half_pixel_symmetric",
-    "tf_half_pixel_for_nn": "half_pixel",
-    "pytorch_half_pixel": "pytorch_half_pixel",
-    "align_corners": "align_corners",
-    "asymmetric": "asymmetric",
-}
+_COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+_NEAREST_FOR_NN = {"floor": "round_prefer_ceil", "round_prefer_floor": "ceil"}
+"""tf_half_pixel_for_nn, (x + 1/2) / scale, is half_pixel moved by half a pixel, which other roundings undo."""
 
 
 @operator("Resize", "Upsample")
 def _resize(call: Call, build: Builder) -> Tensor:
     x = call.tensor()
     rank = len(x.shape)
-    upsample = call.layer.class_name == "onnx.Upsample"
-    scales, sizes = _scales(call, rank, upsample)
-    mode = str(call.get("mode", "nearest"))
-    coordinates = (
-        "asymmetric" if upsample or call.opset < 11 else str(call.get("coordinate_transformation_mode", "half_pixel"))
-    )
+    old = call.name == "Upsample" or call.since < 11
+    scales, sizes = _scales(call, rank)
+    mode = {"bilinear": "linear"}.get(given := str(call.get("mode", "nearest")), given)
+    coordinates = str(call.get("coordinate_transformation_mode", "asymmetric"))
+    rounding = str(call.get("nearest_mode", "floor"))
+    if coordinates == "tf_half_pixel_for_nn" and mode == "nearest" and rounding in _NEAREST_FOR_NN:
+        coordinates, rounding = "half_pixel", _NEAREST_FOR_NN[rounding]
     if coordinates not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
         raise Unsupported(f"it resizes by {mode!r}, {coordinates!r}", f"use one of {', '.join(_COORDINATES)}")
+    if coordinates == "half_pixel_symmetric" and mode == "nearest" and sizes is None:
+        raise Unsupported(
+            "the nearest of half_pixel_symmetric places hangs on rounding", "give sizes, or use half_pixel"
+        )
+    if coordinates == "align_corners" and sizes is None:
+        lengths = zip(x.shape[2:], scales[2:], strict=True)
+        if any(float(np.float32(1 if n is None else n) * np.float32(s)) % 1 for n, s in lengths):
+            raise Unsupported("it aligns corners by scales that give no whole size, where engines differ", "give sizes")
     if str(call.get("keep_aspect_ratio_policy", "stretch")) != "stretch":
         raise Unsupported("it keeps the aspect ratio", "give both sizes")
-    fixed = [s is None or s == 1.0 for s in scales[:2]] if sizes is None else [n == o for n, o in zip(sizes[:2], x.shape[:2], strict=True)]  # fmt: skip
-    fixed[0] = fixed[0] or sizes is not None  # the batch
-    if not all(fixed) or rank not in (3, 4):
-        raise Unsupported(f"it resizes {x.shape} by {sizes or scales}", "resize height and width of images")
-    rounding = "floor" if upsample or call.opset < 11 else str(call.get("nearest_mode", "round_prefer_floor"))
     attributes: dict[str, Any] = {
         "method": mode,
-        "coordinates": _COORDINATES[coordinates],
+        "coordinates": coordinates,
         "rounding": rounding,
         "cubic_coefficient": float(call.get("cubic_coeff_a", -0.75)),
         "exclude_outside": int(call.get("exclude_outside", 0)),
         "antialias": int(call.get("antialias", 0)),
     }
-    if sizes is None:
-        attributes["scales"] = tuple(float(s) for s in ([1.0] if rank == 3 else []) + list(scales[2:]))
-    else:
-        attributes["sizes"] = tuple(([1] if rank == 3 else []) + sizes[2:])
+    fixed = [s is None or s == 1.0 for s in scales[:2]] if sizes is None else [n == o for n, o in zip(sizes[:2], x.shape[:2], strict=True)]  # fmt: skip
+    fixed[0] = fixed[0] or sizes is not None  # the batch
+    if not all(fixed) or rank not in (3, 4):
+        raise Unsupported(f"it resizes {x.shape} by {sizes or scales}", "resize height and width of images")
+    if sizes is None and known(x.shape) and rank == 4:
+        image = Tensor("x", (None, *x.shape[2:], 1))
+        if Builder()("resize", image, scales=tuple(scales[2:]), **attributes).shape == image.shape:
+            return x  # ONNX Runtime copies where no size changes, whatever the scales
     y = _last(build, x)
     if rank == 3:
         y = build.reshape(y, 1, y.shape[1] or -1, y.shape[2] or -1)
-    y = build("resize", y, **attributes)
+    if sizes is not None:
+        y = build("resize", y, sizes=tuple(([1] if rank == 3 else []) + sizes[2:]), **attributes)
+    else:
+        factors = tuple(float(s) for s in ([1.0] if rank == 3 else []) + list(scales[2:]))
+        # Until opset 10 the nearest pixel is the one below, or, where an axis shrinks, the one above.
+        shrinks = [factor < 1 for factor in factors]
+        if old and mode == "nearest" and any(shrinks):
+            kept = tuple(1.0 if down else factor for down, factor in zip(shrinks, factors, strict=True))
+            if max(kept) > 1:
+                y = build("resize", y, scales=kept, **attributes)
+            factors = tuple(factor if down else 1.0 for down, factor in zip(shrinks, factors, strict=True))
+            attributes["rounding"] = "ceil"
+        y = build("resize", y, scales=factors, **attributes)
     if rank == 3:
         y = build.reshape(y, y.shape[2] or -1, y.shape[3] or -1)
     return _first(build, y)
 
 
-def _scales(call: Call, rank: int, upsample: bool) -> tuple[list[float], list[int] | None]:
+def _scales(call: Call, rank: int) -> tuple[list[float], list[int] | None]:
     """A factor for each axis, or a size for each."""
-    given = call.get("scales") if upsample else None
-    index = 1 if upsample or call.opset < 11 else 2
+    given = call.get("scales") if "scales" in call.schema.attributes else None
+    if "height_scale" in call.schema.attributes:
+        given = [1.0, 1.0, call.get("height_scale"), call.get("width_scale")]
+    index = 1 if call.name == "Upsample" or call.since < 11 else 2
     factors = np.asarray(given) if given is not None else call.constant(index, "scales")
-    wanted = None if upsample else call.constant(3, "sizes")
+    wanted = None if call.since < 11 else call.constant(3, "sizes")
+    if factors is not None and factors.size and wanted is not None and wanted.size:
+        raise Unsupported("it has both scales and sizes", "give one of them")
     axes = [axis % rank for axis in call.get("axes", range(rank))]
     scales = [1.0] * rank
     if factors is not None and factors.size:

@@ -91,7 +91,11 @@ def reason_to_refuse(class_name: str, config: Mapping[str, Any] | None = None) -
     if class_name.startswith("onnx.") and (name := class_name.split(".")[-1]) in ONNX_REFUSED:
         reason, hint = ONNX_REFUSED[name]
         names = [repr(tensor) for tensor in (config or {}).get("reads", ()) if tensor]
-        within = " ".join(value for value in (config or {}).values() if isinstance(value, str) and "graph of" in value)
+        within = " ".join(
+            value
+            for value in (config or {}).get("attributes", {}).values()
+            if isinstance(value, str) and "graph of" in value
+        )
         if recurrent := [kind for kind in ("LSTM", "GRU", "RNN") if kind in within.replace(",", "").split()]:
             reason += f"; {recurrent[0]} among it, which is recurrent"
         cut = f" (onnx.utils.extract_model ends a model at the tensors that this one reads: {', '.join(names)})"

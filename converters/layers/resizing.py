@@ -35,9 +35,7 @@ def interpolation(name: str) -> dict[str, Any]:
     """Attributes of `resize` for Keras' name of an interpolation."""
     if name not in METHODS:
         raise Unsupported(f"the interpolation {name!r} is not supported", f"use one of {', '.join(METHODS)}")
-    # TensorFlow's nearest neighbour is the one in which the centre of an output pixel lies.
-    rounding = "round_prefer_ceil" if name == "nearest" else "floor"
-    return {"method": METHODS[name], "coordinates": "half_pixel", "rounding": rounding, "exclude_outside": 1}
+    return {"method": METHODS[name], "coordinates": "half_pixel", "rounding": "tensorflow", "exclude_outside": 1}
 
 
 @layer("UpSampling1D")

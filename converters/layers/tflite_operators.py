@@ -18,6 +18,7 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
+from edgecnn.converters.layers.choosing import chosen, negated
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
 from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported, axis_of
 from edgecnn.converters.sources.tflite import Unreadable
@@ -47,14 +48,33 @@ class Call:
         self.layer = layer
         self.name = layer.class_name.removeprefix("tflite.")
         self.inputs: list[Value | None] = list(layer.arguments)
+        self._read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         """An option."""
+        self._read.add(name)
         return self.layer.get(name, default)
 
     def option(self, name: str) -> int:
         """An option that must be there."""
+        self._read.add(name)
         return int(self.layer.config[name])
+
+    def number(self, name: str) -> float:
+        """The same, of a float."""
+        self._read.add(name)
+        return float(self.layer.config[name])
+
+    def check_read(self, results: int) -> None:
+        """Refuses an option that nobody has read and that has an effect; and so an output that is not given."""
+        for name in self.layer.config.get("given", ()):
+            value = self.layer.config[name]
+            if name not in self._read and name not in NEUTRAL and np.any(np.asarray(value if value is not None else 0)):
+                raise Unsupported(
+                    f"its option {name} is {value!r}, which is not converted", "export the model without it"
+                )
+        if results < int(self.layer.config.get("outputs", results)):
+            raise Unsupported("it has outputs that are not converted", "export the model without them")
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -96,6 +116,22 @@ class Call:
         return y if function == "linear" else build.activation(y, function, *parameters)
 
 
+NEUTRAL = {
+    "asymmetric_quantize_inputs": "how integers stand for floats, in quantised models",
+    "quantized_bias_type": "of quantised models",
+    "pot_scale_int16": "of quantised models",
+    "in_data_type": "the tensors tell their types",
+    "out_data_type": "the tensors tell their types",
+    "out_type": "a shape is computed at conversion",
+    "values_count": "as many as there are inputs",
+    "num": "as many as there are outputs",
+    "num_splits": "as many as there are outputs",
+    "depth_multiplier": "the weights tell",
+    "new_shape": "the second input tells; where there is none, it is read",
+}
+"""Options that have no effect on what is converted, and why. Of all others 0, false and nothing, which a file leaves out, have
+none, or are read."""
+
 _FUSED: Mapping[int, tuple[str, tuple[float, ...]]] = {
     # By the schema's ActivationFunctionType. LiteRT's kernels pass over TANH and SIGN_BIT; no converter writes them.
     0: ("linear", ()),
@@ -103,6 +139,15 @@ _FUSED: Mapping[int, tuple[str, tuple[float, ...]]] = {
     2: ("clip", (-1.0, 1.0)),
     3: ("relu", (0.0, 6.0, 0.0)),
 }
+
+
+_ON_ANYTHING = ("CAST", "SHAPE", "RANK")
+_ON_TRUTH = (
+    *(*_ON_ANYTHING, "LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT", "SELECT", "SELECT_V2", "EQUAL", "NOT_EQUAL"),
+    *("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V"),
+    *("SLICE", "STRIDED_SLICE", "GATHER", "TILE", "BROADCAST_TO", "REVERSE_V2"),
+)
+"""Operators that take what is true, which is 1, and false, which is 0: those of logic, and those that move values."""
 
 
 def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
@@ -117,9 +162,12 @@ def operator(*names: str) -> Callable[[OperatorFunction], OperatorFunction]:
             if not any(isinstance(value, Tensor) for value in call.inputs):
                 return _folded(call)
             for value, kind in zip(call.inputs, call.get("types", ()), strict=False):
-                if isinstance(value, Tensor) and kind not in _FLOATS and call.name not in ("CAST", "SHAPE", "RANK"):
+                allowed = _ON_TRUTH if kind == "BOOL" else _ON_ANYTHING
+                if isinstance(value, Tensor) and kind not in _FLOATS and call.name not in allowed:
                     raise Unsupported(f"it works on computed {kind}", "compute in float32")
-            return function(call, build)
+            result = function(call, build)
+            call.check_read(len(result) if isinstance(result, list | tuple) else 1)
+            return result
 
         for name in names:
             LAYERS[f"tflite.{name}"] = convert
@@ -743,7 +791,7 @@ def _unary(call: Call, build: Builder) -> Tensor:
 
 @operator("LEAKY_RELU")
 def _leaky_relu(call: Call, build: Builder) -> Tensor:
-    return build.activation(call.tensor(), "relu", float(call.layer.config["alpha"]), math.inf, 0.0)
+    return build.activation(call.tensor(), "relu", call.number("alpha"), math.inf, 0.0)
 
 
 @operator("GELU")
@@ -781,6 +829,53 @@ def _add_n(call: Call, build: Builder) -> Tensor:
     return build("identity", y) if len(call) == 1 else y
 
 
+_COMPARISONS = {
+    # The operator's name, and whether it is "equal" or "less", with operands exchanged, and negated.
+    "EQUAL": ("equal", False, False),
+    "NOT_EQUAL": ("equal", False, True),
+    "LESS": ("less", False, False),
+    "GREATER": ("less", True, False),
+    "LESS_EQUAL": ("less", True, True),
+    "GREATER_EQUAL": ("less", False, True),
+}
+
+
+@operator(*_COMPARISONS)
+def _comparison(call: Call, build: Builder) -> Tensor:
+    """1 where it holds, else 0."""
+    function, exchanged, negative = _COMPARISONS[call.name]
+    x, y = (call.value(1), call.value(0)) if exchanged else (call.value(0), call.value(1))
+    if negative and function == "less":
+        # x <= y is not "not y < x" where one of them is NaN
+        return combine(build, "maximum", combine(build, "less", y, x), combine(build, "equal", x, y))
+    found = combine(build, function, x, y)
+    return negated(build, found) if negative else found
+
+
+@operator("LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT")
+def _logic(call: Call, build: Builder) -> Tensor:
+    if call.name == "LOGICAL_NOT":
+        return negated(build, call.tensor())
+    return combine(build, "multiply" if call.name == "LOGICAL_AND" else "maximum", call.value(0), call.value(1))
+
+
+@operator("ZEROS_LIKE")
+def _zeros_like(call: Call, build: Builder) -> Tensor:
+    return build("keep", call.tensor(), np.zeros(1))
+
+
+@operator("SELECT", "SELECT_V2")
+def _select(call: Call, build: Builder) -> Tensor:
+    condition, x, y = (call.value(index) for index in range(3))
+    shapes = [np.shape(value) if isinstance(value, np.ndarray) else value.shape for value in (condition, x, y)]  # type: ignore[union-attr]
+    if call.name == "SELECT" and len(shapes[0]) not in (0, len(shapes[1])):
+        raise Unsupported(f"its condition has shape {shapes[0]}, which chooses whole images", "use SELECT_V2")
+    if isinstance(condition, Tensor):
+        return chosen(build, condition, x, y)
+    kept = [combine(build, "keep", value, np.asarray(of, np.float32)) if isinstance(value, Tensor) else np.where(of, value, 0.0) for value, of in ((x, condition != 0), (y, condition == 0))]  # fmt: skip
+    return combine(build, "add", *kept)
+
+
 @operator("DEQUANTIZE")
 def _identity(call: Call, build: Builder) -> Tensor:
     return build("identity", call.tensor())
@@ -788,6 +883,8 @@ def _identity(call: Call, build: Builder) -> Tensor:
 
 @operator("CAST")
 def _cast(call: Call, build: Builder) -> Tensor:
+    if call.get("output_type") == "BOOL":
+        return negated(build, negated(build, call.tensor()))
     if call.get("output_type") not in _FLOATS:
         raise Unsupported(f"it casts to {call.get('output_type')}", "keep to float types")
     return build("identity", call.tensor())
@@ -992,7 +1089,7 @@ def _reduce(call: Call, build: Builder) -> Tensor:
 @operator("SOFTMAX", "LOG_SOFTMAX")
 def _softmax(call: Call, build: Builder) -> Tensor:
     x = call.tensor()
-    beta = float(call.layer.config["beta"]) if call.name == "SOFTMAX" else 1.0
+    beta = float(call.number("beta")) if call.name == "SOFTMAX" else 1.0
     if beta != 1.0:
         x = build("multiply", x, np.full(1, beta))
     return Function(call.name.lower(), axis=axis_of(-1, len(x.shape))).apply(build, x)
@@ -1008,7 +1105,7 @@ def _l2_normalization(call: Call, build: Builder) -> Tensor:
 
 @operator("LOCAL_RESPONSE_NORMALIZATION")
 def _local_response_normalization(call: Call, build: Builder) -> Tensor:
-    numbers = {name: float(call.layer.config[name]) for name in ("bias", "alpha", "beta")}
+    numbers = {name: call.number(name) for name in ("bias", "alpha", "beta")}
     return build("local_response_normalization", call.tensor(), size=2 * call.option("radius") + 1, **numbers)
 
 
@@ -1071,8 +1168,7 @@ def _resize(call: Call, build: Builder) -> Tensor:
     attributes: dict[str, Any] = {
         "method": "nearest" if nearest else "linear",
         "coordinates": "align_corners" if align else "half_pixel" if half else "asymmetric",
-        # Halves go up, but where an output pixel is the one in which its corner lies.
-        "rounding": "round_prefer_ceil" if align or half else "floor",
+        "rounding": "tensorflow",
     }
     factors = [_factor(size, x, axis) for axis, size in enumerate(wanted, 1)]
     if len(factors) == 2 and None not in factors:

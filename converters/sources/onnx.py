@@ -1,4 +1,4 @@
-"""ONNX models, of opset 7 and up: what PyTorch and others export. Nothing is executed; the onnx package only parses."""
+"""ONNX models: what PyTorch and others export. Nothing is executed; the onnx package only parses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from edgecnn.errors import ConversionError, MissingPackageError
 
 MOST_BYTES = 2**31
 """A protocol buffer holds no more; weights beyond that lie in files beside it."""
-OLDEST = 7
-"""Before that opset, broadcasting had rules of its own."""
+_INTEGERS = ("UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "UINT32", "UINT64", "UINT4", "INT4")
+"""Element types of tensors that ONNX computes with as integers: what overflows wraps around, divisions round."""
+_NO_INTEGERS = ("Cast", "Equal", "Greater", "GreaterOrEqual", "IsNaN", "Less", "LessOrEqual", "Not", "Shape", "Size")
+"""Operators that give something else of integers."""
 
 
 @contextmanager
@@ -36,8 +38,7 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
             model = inliner.inline_local_functions(model)
         if not model.graph.node or not model.graph.output:
             raise ConversionError(f"{name}: no ONNX model: it has no nodes or no outputs")
-        written, model = _opset(model), _modern(model, name)
-        yield _Reader(model, name, path, len(data), written).model()
+        yield _Reader(model, name, path, len(data)).model()
     except ConversionError:
         raise
     except Exception as error:
@@ -51,21 +52,6 @@ def _opset(model: Any) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
-def _modern(model: Any, name: str) -> Any:
-    """The model in an opset whose broadcasting is today's."""
-    if _opset(model) >= OLDEST:
-        return model
-    from onnx import version_converter
-
-    try:
-        return version_converter.convert_version(model, OLDEST)
-    except Exception as error:
-        raise ConversionError(
-            f"{name}: is of opset {_opset(model)}; wanted {OLDEST} or later, and onnx.version_converter fails to lift it "
-            f"({error}); export it again"
-        ) from error
-
-
 def _kinds(attribute: Any, depth: int = 8) -> set[str]:
     """The operators in an attribute's graph, and in the graphs inside it."""
     nodes = [node for graph in (attribute.g, *attribute.graphs) for node in graph.node]
@@ -74,12 +60,18 @@ def _kinds(attribute: Any, depth: int = 8) -> set[str]:
 
 
 class _Reader:
-    def __init__(self, model: Any, name: str, path: Path | None, size: int, written: int) -> None:
-        self.proto, self.name, self.path, self.size, self.written = model, name, path, size, written
+    def __init__(self, model: Any, name: str, path: Path | None, size: int) -> None:
+        self.proto, self.name, self.path, self.size = model, name, path, size
         self.opset = _opset(model)
         self.found: dict[str, Any] = {"": None}
         """What each value name stands for: an array, or the reference of a computed tensor."""
         self.batches: set[int] = set()
+        self.readers: dict[str, str] = {value.name: "the model's output" for value in model.graph.output}
+        """Who reads a value."""
+        for node in model.graph.node:
+            self.readers.update({value: f"the {node.op_type} {node.name!r}" for value in node.input if value})
+        self.integers: dict[str, str] = {}
+        """Computed values that are integers, and of which type."""
 
     def model(self) -> ModelDescription:
         graph = self.proto.graph
@@ -127,6 +119,11 @@ class _Reader:
             return LayerDescription(value.name, "onnx.Input", {}, (Call(),), weights_of_nothing(value.name))
         if sizes[0] is not None:
             self.batches.add(sizes[0])
+        from onnx import TensorProto
+
+        element = TensorProto.DataType.Name(kind.elem_type)
+        if element in _INTEGERS:
+            self.integers[value.name] = element.lower()
         return input_layer(value.name, [None, *sizes[1:]])
 
     def _layer(self, node: Any, taken: set[str]) -> LayerDescription:
@@ -143,14 +140,20 @@ class _Reader:
         for index, output in enumerate(node.output):
             if output:
                 self.found[output] = TensorReference(name, 0, index)
-        config = {attribute.name: self._attribute(attribute) for attribute in node.attribute}
-        # Shapes that hold a fixed batch are known by it.
-        config |= {
+        outputs = {index: output for index, output in enumerate(node.output) if output}
+        integers = next((self.integers[value] for value in node.input if value in self.integers), "")
+        if integers and node.op_type not in _NO_INTEGERS:
+            self.integers |= dict.fromkeys(outputs.values(), integers)
+        config = {
+            "attributes": {attribute.name: self._attribute(attribute) for attribute in node.attribute},
+            "kinds": {attribute.name: attribute.type for attribute in node.attribute},
             "opset": self.opset,
-            "written": self.written,
             "outputs": len(node.output),
+            "named": tuple(outputs),
+            "wanted": {index: self.readers[output] for index, output in outputs.items() if output in self.readers},
+            "integers": integers,
             "reads": tuple(node.input),
-            "batches": tuple(self.batches),
+            "batches": tuple(self.batches),  # shapes that hold a fixed batch are known by it
         }
         domain = "" if node.domain in ("", "ai.onnx") else f"{node.domain}."
         return LayerDescription(

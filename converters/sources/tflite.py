@@ -415,6 +415,7 @@ class _Reader:
             found[number] = TensorReference(path, 0, index)
         config = {
             **operator.options,
+            "given": tuple(operator.options.keys() - _OURS),
             "batches": batches,
             "values": max(self.tensors[n].values for n in operator.outputs),
             "custom_options": operator.custom,
@@ -423,6 +424,10 @@ class _Reader:
             "output_type": self.tensors[operator.outputs[0]].kind,
         }
         return LayerDescription(path, f"tflite.{operator.name}", config, (Call(arguments),), weights_of_nothing(path))
+
+
+_OURS = {"options", "rows", "between_batches", "expanded"}
+"""What stands among an operator's options and is not the file's."""
 
 
 # Operators that belong together ----------------------------------------------------------------------------------------

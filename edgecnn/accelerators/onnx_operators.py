@@ -463,7 +463,9 @@ def _resize(b: OnnxBuilder, node: Node) -> None:
             "coordinate_transformation_mode": str(node.attributes["coordinates"]),
         }
         if method == "nearest":
-            attributes["nearest_mode"] = str(node.attributes["rounding"])
+            rounding = str(node.attributes["rounding"])
+            theirs = "floor" if attributes["coordinate_transformation_mode"] == "asymmetric" else "round_prefer_ceil"
+            attributes["nearest_mode"] = theirs if rounding == "tensorflow" else rounding
         b.give(node.output, order, b.op("Resize", x, "", b.constant([1.0, 1.0, *scales]), **attributes))
         return
     for axis, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
@@ -500,9 +502,10 @@ def _onnx_resizes_alike(
     if any(scale != int(scale) for scale in scales):
         return False
     if coordinates == "asymmetric":
-        return rounding == "floor"
+        return rounding in ("floor", "tensorflow")
     # (i + 1/2) / scale - 1/2 lies half way between two pixels for no i, and for no even scale on a pixel.
-    return coordinates == "half_pixel" and (rounding.startswith("round") or all(scale % 2 == 0 for scale in scales))
+    between = rounding.startswith("round") or rounding == "tensorflow"
+    return coordinates == "half_pixel" and (between or all(scale % 2 == 0 for scale in scales))
 
 
 def _identity(b: OnnxBuilder, node: Node) -> None:

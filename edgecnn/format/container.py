@@ -28,7 +28,6 @@ LARGE_SECTION = 2**21
 """Bytes that take longer to sum up than a thread to start."""
 
 MOST_SECTIONS = 1024
-MOST_RANK = 8
 MOST_ITEMS = 64
 """Most numbers in one attribute. The operator table needs two for each axis; without a limit the checker would multiply
 millions of sizes into one integer, which takes the square of their number."""

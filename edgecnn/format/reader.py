@@ -22,7 +22,6 @@ from edgecnn.format.container import (
     GRAPH,
     METADATA,
     MOST_ITEMS,
-    MOST_RANK,
     WEIGHTS,
     Checksums,
     Section,
@@ -34,7 +33,7 @@ from edgecnn.format.primitives import Input
 from edgecnn.format.source import ROOM, PrivateCopy, open_source
 from edgecnn.format.writer import SMALL_BLOB, STRUCTURES
 from edgecnn.graph import Constant, Graph, Node, Port, Quantization, ReleasableConstant, Tensor
-from edgecnn.graph.graph import MAX_ELEMENTS
+from edgecnn.graph.graph import MAX_ELEMENTS, MOST_RANK
 
 
 @dataclass(frozen=True)

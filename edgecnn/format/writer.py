@@ -17,7 +17,6 @@ from edgecnn.format.container import (
     GRAPH,
     METADATA,
     MOST_ITEMS,
-    MOST_RANK,
     REQUIRED,
     WEIGHTS,
     Section,
@@ -27,6 +26,7 @@ from edgecnn.format.container import (
 )
 from edgecnn.format.primitives import Output
 from edgecnn.graph import Constant, Graph, Port
+from edgecnn.graph.graph import MOST_RANK
 
 STRUCTURES = ("single", "list", "dict")
 SMALL_BLOB = 256

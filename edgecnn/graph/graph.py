@@ -18,6 +18,8 @@ from edgecnn.graph.operators import OPERATORS, AttributeValue, Shape
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_RANK = 8
+"""Axes of a tensor, the batch counted, and of a constant: kernels have room for that many, and so has the file."""
 MAX_ELEMENTS = 2**40
 """Largest number of elements that any tensor may have: far above any CNN, far below overflow of 64-bit byte counts."""
 
@@ -276,6 +278,8 @@ class Graph:
                 yield f"tensor {name!r} has shape {tensor.shape!r}; wanted a tuple"
             if not tensor.shape or tensor.shape[0] is not None:
                 yield f"tensor {name!r} has shape {tensor.shape}; its first dimension, the batch, must be None"
+            if len(tensor.shape) > MOST_RANK:
+                yield f"tensor {name!r} has shape {tensor.shape}, of rank {len(tensor.shape)}; wanted at most {MOST_RANK}"
             sizes = [size for size in tensor.shape if size is not None]
             if sizes and min(sizes) < 1:
                 yield f"tensor {name!r} has shape {tensor.shape}; every size must be at least 1"
@@ -287,6 +291,8 @@ class Graph:
             dtype = constant.array.dtype
             if dtype.char not in "fb" or not dtype.isnative:  # its name takes microseconds
                 yield f"constant {name!r} has dtype {dtype}; wanted float32 or int8"
+            if constant.array.ndim > MOST_RANK:
+                yield f"constant {name!r} has shape {constant.shape}, of rank {constant.array.ndim}; wanted at most {MOST_RANK}"
             if not constant.array.flags.c_contiguous:
                 yield f"constant {name!r} is not C-contiguous"
             if (dtype.char == "b") != (constant.quantization is not None):

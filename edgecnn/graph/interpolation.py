@@ -1,7 +1,10 @@
 """What `resize` takes from where: for each output place of one axis the input places and their weights.
 
 Resizing is separable: an output value is the sum over rows and columns of weight x weight x input. The kernel, the
-reference and the accelerators share this table; it is held against Keras and ONNX' own test cases.
+reference and the accelerators share this table; it is held against Keras, LiteRT and ONNX Runtime.
+
+Which pixel is nearest to a place, and which two lie around it, hangs on the last bit of that place: TensorFlow and ONNX Runtime
+compute places in float32, each in its own order, and so does this table.
 """
 
 from __future__ import annotations
@@ -81,7 +84,9 @@ def interpolation_table(
     Args:
         length, size: pixels of the input and of the output.
         scale: output pixels for one input pixel, as the model states it (size / length, but for rounding).
-        method, coordinates, rounding, cubic_coefficient, exclude_outside, antialias: as the operator's attributes.
+        method, coordinates, rounding, cubic_coefficient, exclude_outside, antialias: as the operator's attributes. A
+            rounding "tensorflow" stands for places, and for a choice of the nearest, as TensorFlow and LiteRT compute them;
+            the others are ONNX' words.
             "cubic_table" is TensorFlow's cubic: exclude_outside, with places between pixels rounded to its table.
 
     Returns:
@@ -89,7 +94,11 @@ def interpolation_table(
     """
     if method == "area":
         return _area(length, size)
-    centers = _centers(length, size, scale, coordinates)
+    if rounding == "tensorflow":
+        centers = _tensorflow_centers(length, size, coordinates, method == "nearest")
+        rounding = "floor"
+    else:
+        centers = _centers(length, size, scale, coordinates)
     if method == "nearest":
         functions: dict[str, Callable[[Array], Array]] = {
             "floor": np.floor,
@@ -113,19 +122,39 @@ def interpolation_table(
 
 
 def _centers(length: int, size: int, scale: float, coordinates: str) -> Array:
-    """Where in the input each output pixel lies."""
-    places = np.arange(size, dtype=np.float64)
+    """Where in the input each output pixel lies, in float32 as ONNX Runtime computes it (upsamplebase.h)."""
+    one, half = np.float32(1), np.float32(0.5)
+    places, factor = np.arange(size, dtype=np.float32), np.float32(scale)
+    if factor == 1 and size == length:
+        return places.astype(np.float64)
     if coordinates == "align_corners":
-        # ONNX takes the size that the scale asks for, whole or not; where a size is given, both are the same.
-        return places * ((length - 1) / (length * scale - 1) if size > 1 else 0.0)
-    if coordinates == "asymmetric":
-        return places / scale
-    if coordinates == "pytorch_half_pixel" and size == 1:
-        return np.zeros(1)
-    centers = (places + 0.5) / scale - 0.5
-    if coordinates == "half_pixel_symmetric":  # what a rounded size leaves over is shared by both ends
-        centers += length / 2 * (1 - size / (length * scale))
-    return centers
+        found = places * np.float32(length - 1) / np.float32(max(size - 1, 1))
+    elif coordinates == "asymmetric":
+        found = places / factor
+    elif coordinates == "pytorch_half_pixel" and size == 1:
+        found = np.zeros(1, np.float32)
+    else:
+        found = (places + half) / factor - half
+        if coordinates == "half_pixel_symmetric":  # what a rounded size leaves over is shared by both ends
+            offset = np.float32(length) / np.float32(2) * (one - np.float32(size) / (factor * np.float32(length)))
+            found = offset + (places + half) / factor - half
+    return found.astype(np.float64)
+
+
+def _tensorflow_centers(length: int, size: int, coordinates: str, nearest: bool) -> Array:
+    """The same as TensorFlow and LiteRT compute it (image_resizer_state.h, resize_nearest_neighbor.h): by the inverse scale.
+
+    Args:
+        nearest: whether the pixel of which they take the floor is wanted.
+    """
+    half, aligned = np.float32(0.5), coordinates == "align_corners" and size > 1
+    inverse = np.float32(length - aligned) / np.float32(size - aligned)
+    places = np.arange(size, dtype=np.float32)
+    if coordinates == "half_pixel":
+        places = (places + half) * inverse if nearest else (places + half) * inverse - half
+    else:
+        places = places * inverse + (half if aligned and nearest else np.float32(0))
+    return places.astype(np.float64)
 
 
 def _cubic(centers: Array, length: int, coefficient: float, exclude: bool, steps: int) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ every shape rule passes it on.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -241,7 +242,7 @@ MOST_PHASES = 4096
 PAD_MODES = ("constant", "reflect", "symmetric", "edge")
 RESIZE_METHODS = ("nearest", "linear", "cubic", "cubic_table", "lanczos3", "lanczos5", "gaussian", "mitchell", "area")
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric", "pytorch_half_pixel")
-ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
+ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil", "tensorflow")
 
 
 def ints(attributes: Attributes, name: str) -> tuple[int, ...]:
@@ -513,8 +514,12 @@ def _concatenate(attributes: Attributes, inputs: Shapes) -> list[Shape]:
 
 def _reshape(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     (x,), target = _same(attributes, inputs), list(ints(attributes, "shape"))
-    if target.count(-1) > 1 or 0 in target:
-        raise GraphError(f"target shape {tuple(target)}: at most one -1, no 0")
+    if target.count(-1) > 1:
+        raise GraphError(
+            f"its target shape {tuple(target)} leaves several sizes open (-1), of which one could be inferred"
+        )
+    if 0 in target:
+        raise GraphError(f"its target shape {tuple(target)} has a size of 0")
     if None in x[1:]:
         return [(None, *(None if size == -1 else size for size in target))]
     size, known = _size(x), math.prod(size for size in target if size != -1)
@@ -565,6 +570,11 @@ def _pad(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     return [(None, *sizes)]
 
 
+def _single(value: float) -> float:
+    """A number rounded to float32."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
 def _resize(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     x, sizes = _rank(inputs[0], 4, 4), ints(attributes, "sizes")
     scales: tuple[float, ...] = attributes["scales"]  # type: ignore[assignment]
@@ -572,7 +582,7 @@ def _resize(attributes: Attributes, inputs: Shapes) -> list[Shape]:
     for length, size, scale in zip(x[1:3], sizes, scales, strict=True):
         if not 0 < scale < LIMIT:
             raise GraphError(f"scales {scales}; wanted positive numbers")
-        scaled = None if length is None else int(length * scale + 1e-9)
+        scaled = None if length is None else int(_single(length * _single(scale)))  # as ONNX Runtime multiplies
         if not size and scaled == 0:
             raise GraphError(f"scales {scales} leave nothing of an input of shape {x}")
         result.append(size or scaled)

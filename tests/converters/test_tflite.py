@@ -166,6 +166,10 @@ KERAS: dict[str, tuple[tuple[int | None, ...], Callable[[Any], Any]]] = {
             "softsign", "exponential", "mish", "log_softmax",
         )
     },
+    "elu of alpha 0.5": ((6, 6, 3), lambda x: L.ELU(0.5)(x)),
+    "selu": ((6, 6, 3), lambda x: L.Activation("selu")(x)),
+    "threshold": ((6, 6, 3), lambda x: L.ReLU(threshold=0.5)(x)),
+    "slope and ceiling": ((6, 6, 3), lambda x: L.ReLU(max_value=2.0, negative_slope=0.1, threshold=0.2)(x)),
 }  # fmt: skip
 
 
@@ -296,6 +300,21 @@ FUNCTIONS: dict[str, list[tuple[tuple[int | None, ...], Callable[..., Any]]]] = 
     ],
     "UNPACK": [((2, 5, 3), lambda x: tf.unstack(x, axis=2))],
     "EXPAND_DIMS": [((2, None, 3), lambda x: tf.expand_dims(x, 2))],
+    "EQUAL": [((2, 5, 3), lambda x: tf.cast(tf.equal(tf.round(x), 1.0), tf.float32))],
+    "GREATER": [((2, 5, 3), lambda x: tf.cast(x > VECTOR, tf.float32))],
+    "GREATER_EQUAL": [((2, 5, 3), lambda x: tf.cast(tf.round(x) >= tf.reverse(tf.round(x), [1]), tf.float32))],
+    "LESS": [((2, 5, 3), lambda x: x * tf.cast(x < 0.5, tf.float32))],
+    "LESS_EQUAL": [((2, 5, 3), lambda x: tf.cast(tf.round(x) <= 1.0, tf.float32))],
+    "LOGICAL_AND": [((2, 5, 3), lambda x: tf.cast(tf.logical_and(x > 0, x < 1), tf.float32))],
+    "LOGICAL_NOT": [((2, 5, 3), lambda x: tf.cast(tf.logical_not(tf.logical_or(x > 1, x < 0)), tf.float32))],
+    "LOGICAL_OR": [((2, 5, 3), lambda x: tf.cast(tf.logical_or(x > 1, x < 0), tf.float32))],
+    "NOT_EQUAL": [((2, 5, 3), lambda x: tf.cast(tf.not_equal(tf.round(x), 1.0), tf.float32))],
+    "SELECT": [((2, 5, 3), lambda x: tf.where(x > 0.5, x, -x))],
+    "SELECT_V2": [
+        ((2, 5, 3), lambda x: tf.where(x > 0.5, 0.25, x)),
+        ((2, 5, 3), lambda x: tf.where(x > 0, tf.math.log(x), 0.0)),
+    ],
+    "ZEROS_LIKE": [((2, 5, 3), lambda x: tf.raw_ops.ZerosLike(x=x) + x)],
 }  # fmt: skip
 
 
@@ -317,8 +336,7 @@ def test_every_operator_has_a_case() -> None:
     }  # fmt: skip
     by_keras = {"CONV_3D", "CONV_3D_TRANSPOSE", "PRELU"}
     constant_only = {
-        "BROADCAST_ARGS", "EQUAL", "FILL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOGICAL_AND", "LOGICAL_NOT",
-        "LOGICAL_OR", "NOT_EQUAL", "RANGE", "REDUCE_PROD", "SELECT", "SELECT_V2", "ZEROS_LIKE",
+        "BROADCAST_ARGS", "FILL", "RANGE", "REDUCE_PROD",
     }  # fmt: skip
     known = {name.removeprefix("tflite.") for name in LAYERS if name.startswith("tflite.")}
     assert known == FUNCTIONS.keys() | by_hand | by_keras | constant_only
@@ -748,6 +766,24 @@ def test_quantised_files_are_refused(whole: bool, tmp_path: Path) -> None:
     assert len(error.items) == 1
 
 
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("length", "size"), [(2, 41), (4, 75), (6, 74), (7, 29), (8, 47), (10, 67), (12, 74), (14, 18), (25, 61)]
+)
+def test_the_nearest_pixel_is_litert_s(length: int, size: int, half: bool, align: bool, tmp_path: Path) -> None:
+    if half and align:
+        return
+    data = of_function(
+        lambda x: tf.raw_ops.ResizeNearestNeighbor(
+            images=x, size=[size, length], align_corners=align, half_pixel_centers=half
+        ),
+        (1, length, size, 1),
+    )
+    x = np.arange(length * size, dtype=np.float32).reshape(1, length, size, 1)
+    np.testing.assert_array_equal(answers(data, [x], tmp_path)[0], of_litert(data, [x])[0])
+
+
 # Whole networks --------------------------------------------------------------------------------------------------------
 
 
@@ -799,8 +835,9 @@ def test_custom_operators_are_named(tmp_path: Path) -> None:
     refused(data, tmp_path, "tflite.MaxUnpooling2D", "maxima")
 
 
-def test_choices_between_computed_tensors_are_refused(tmp_path: Path) -> None:
-    refused(of_function(lambda x: tf.where(x > 0.5, x, -x), (1, 4, 3)), tmp_path, "GREATER", "computed tensors")
+def test_an_option_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    data = by_hand("EXP", (1, 6, 3), [], (1, 6, 3), options=("LeakyReluOptions", {"Alpha": 0.5}))
+    refused(data, tmp_path, "EXP", "its option alpha is 0.5, which is not converted")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Functions of one value and of two, element by element, with broadcasting."""
 
 from functools import lru_cache
+import math
 
 import numpy as np
 
@@ -13,29 +14,40 @@ from edgecnn.runtime.kernels.activations cimport apply_activation, as_activation
 from edgecnn.runtime.microkernels cimport EC_BINARIES, ec_activation, ec_binary, ec_binary_names, ec_scalar, ec_table
 from edgecnn.runtime.step cimport ec_at, ec_context, ec_share, ec_step, ec_view
 
-from edgecnn.errors import GraphError
 from edgecnn.runtime.memory import View
 
 # Values of neighbouring pixels that one call combines with a pixel, at most.
 RUN = 768
 RUNS = np.arange(4096, 255, -1, dtype=np.int64)
 
+# Values of a line that one call combines: more are cut, so that threads can share them.
+SHORTEST, LONGEST = 1024, 4096
 BINARIES = {ec_binary_names[i].decode(): i for i in range(EC_BINARIES)}
+
+
+# Seven of a tensor without its batch, and the parts of a line (graph.MOST_RANK).
+cdef enum:
+    MOST_AXES = 8
 
 
 ctypedef struct operand:
     ec_view view
     const float *constant    # NULL: a tensor
-    # Floats from one index of the output to the next, 0 where the operand is broadcast.
-    size_t outer, row, pixel
-    bint scalar              # one value for all channels of a pixel
+    bint scalar              # one value for all of a line
 
 
 ctypedef struct elementwise_arguments:
     operand x
     operand y                # of functions of two values
     ec_view out
-    size_t outer_height      # output rows are outer index * outer_height + row
+    # A line of the output is one that both operands walk with one stride, 1 or 0. Around it lie `axes`: the size of
+    # each, and the floats from one index to the next, 0 where an operand is broadcast. The last one counts the parts
+    # into which a long line is cut.
+    size_t axes, lines, length, rest   # `rest` values in the last part of a line
+    size_t sizes[MOST_AXES]
+    size_t x_strides[MOST_AXES]
+    size_t y_strides[MOST_AXES]
+    size_t out_strides[MOST_AXES]
     ec_binary binary
     ec_scalar by_scalar, of_scalar   # y, or x, is one value
     ec_activation activation
@@ -88,31 +100,45 @@ cdef void run_activation_rows(const ec_step *step, const ec_context *context, co
 
 
 cdef void run_binary(const ec_step *step, const ec_context *context, int thread, int threads) noexcept nogil:
-    # Pixels [first, last) belong to this thread alone; `out` may be an operand of the output's shape.
+    # Lines [first, last) belong to this thread alone; `out` may be an operand of the output's shape.
     cdef const elementwise_arguments *a = <const elementwise_arguments *>step.arguments
     cdef const float *x = at(&a.x, context)
     cdef const float *y = at(&a.y, context)
     cdef float *out = ec_at(context, &a.out)
-    cdef const float *left
-    cdef const float *right
-    cdef float *to
-    cdef size_t first, last, pixel, row, column, outer, n = a.out.channels
-    ec_share(a.out.height * a.out.width, thread, threads, &first, &last)
-    for pixel in range(first, last):
-        row = pixel // a.out.width
-        column = pixel - row * a.out.width
-        outer = row // a.outer_height
-        to = out + row * a.out.row + column * a.out.pixel
-        row = row - outer * a.outer_height
-        left = x + outer * a.x.outer + row * a.x.row + column * a.x.pixel
-        right = y + outer * a.y.outer + row * a.y.row + column * a.y.pixel
+    cdef size_t index[MOST_AXES]
+    cdef size_t first, last, _line, rest, axis, n
+    ec_share(a.lines, thread, threads, &first, &last)
+    rest = first
+    axis = a.axes
+    while axis > 0:
+        axis -= 1
+        index[axis] = rest % a.sizes[axis]
+        rest = rest // a.sizes[axis]
+        x += index[axis] * a.x_strides[axis]
+        y += index[axis] * a.y_strides[axis]
+        out += index[axis] * a.out_strides[axis]
+    for _line in range(first, last):
+        n = a.rest if index[a.axes - 1] + 1 == a.sizes[a.axes - 1] else a.length
         if a.x.scalar:
-            a.of_scalar(right, left[0], to, n)
+            a.of_scalar(y, x[0], out, n)
         elif a.y.scalar:
-            a.by_scalar(left, right[0], to, n)
+            a.by_scalar(x, y[0], out, n)
         else:
-            a.binary(left, right, to, n)
-        apply_activation(&a.activation, a.table, to, n)
+            a.binary(x, y, out, n)
+        apply_activation(&a.activation, a.table, out, n)
+        axis = a.axes
+        while axis > 0:
+            axis -= 1
+            index[axis] += 1
+            x += a.x_strides[axis]
+            y += a.y_strides[axis]
+            out += a.out_strides[axis]
+            if index[axis] < a.sizes[axis]:
+                break
+            index[axis] = 0
+            x -= a.sizes[axis] * a.x_strides[axis]
+            y -= a.sizes[axis] * a.y_strides[axis]
+            out -= a.sizes[axis] * a.out_strides[axis]
 
 
 cdef const float *copies(const elementwise_arguments *a, const ec_context *context) noexcept nogil:
@@ -156,24 +182,52 @@ cdef void run_by_pixel(const ec_step *step, const ec_context *context, int threa
     combine(a, ec_at(context, &a.x.view), copies(a, context), ec_at(context, &a.out), first, last)
 
 
-cdef operand as_operand(view, constant, shape, out_shape) except *:
-    """An operand's strides over an output of rank 1 to 4 ([outer, height, width, channels], ones in front)."""
+cdef operand as_operand(view, constant) except *:
     cdef operand result
     memset(&result, 0, sizeof(result))
-    sizes = [1] * (4 - len(shape)) + list(shape)
-    wanted = [1] * (4 - len(out_shape)) + list(out_shape)
     if constant is None:
-        result.constant = NULL
         result.view = as_view(view)
-        pixel, row = view.pixel, view.row
     else:
         result.constant = <const float *>values_of(constant)
-        pixel, row = sizes[3], sizes[2] * sizes[3]
-    result.pixel = pixel if sizes[2] == wanted[2] else 0
-    result.row = row if sizes[1] == wanted[1] else 0
-    result.outer = row * sizes[1] if sizes[0] == wanted[0] else 0
-    result.scalar = sizes[3] == 1 and wanted[3] != 1
     return result
+
+
+def strides_over(shape, view, out_shape):
+    """Floats from one index of the output to the next along each of its axes: 0 where an operand is broadcast.
+
+    Args:
+        view: of a tensor, None for a constant. Both are contiguous but for a tensor's rows and pixels.
+    """
+    missing = len(out_shape) - len(shape)
+    strides, step = [], 1
+    for axis in range(len(shape) - 1, -1, -1):
+        if view is not None:
+            step = view.pixel if axis == len(shape) - 2 else view.row if axis == len(shape) - 3 else step
+        strides.append(0 if shape[axis] == 1 else step)
+        step *= shape[axis]
+    return [0] * missing + strides[::-1]
+
+
+def merged(sizes, strides):
+    """Axes of an output merged with their neighbours where every operand walks both with one stride.
+
+    Args:
+        strides: for the output and each operand, one number an axis.
+
+    Returns:
+        The axes as (size, strides). Those of the last, the line, are 1, or 0 for an operand with one value for it.
+    """
+    axes = []
+    for size, *steps in zip(sizes, *strides):
+        if size == 1:
+            continue
+        if axes and all(outer == step * size for outer, step in zip(axes[-1][1], steps)):
+            axes[-1] = (axes[-1][0] * size, steps)
+        else:
+            axes.append((size, steps))
+    if not axes or axes[-1][1][0] != 1 or any(step > 1 for step in axes[-1][1]):
+        axes.append((1, [1] * len(strides)))  # the pixels of one channel may lie apart
+    return axes
 
 
 def prepare_activation(placed):
@@ -213,35 +267,41 @@ def as_runs(view):
     return View(view.buffer, view.offset, 1, total // run, run, total, run)
 
 
+def is_pixel(shape, out_shape):
+    """Whether a shape is one pixel with all channels."""
+    return len(shape) > 0 and math.prod(shape) == shape[-1] == out_shape[-1]
+
+
 def prepare_binary(placed):
     """Prepare a node of two operands."""
     cdef ElementwiseStep step = ElementwiseStep.__new__(ElementwiseStep)
     cdef elementwise_arguments *a = &step.arguments
     cdef InstructionSet instruction_set = placed.instruction_set
-    cdef int index
-    out, out_shape, views = placed.out, placed.out_shape, list(placed.views)
+    cdef int index, i
+    out, out_shape, views = placed.out, placed.out_shape, placed.views
     constants = [None if c is None else np.ascontiguousarray(c, np.float32) for c in placed.constants]
     # A constant's shape has the batch in front where its rank says so.
-    shapes = [
-        tuple(s[len(s) - min(len(s), len(out_shape)):]) if c is not None else tuple(s)
-        for s, c in zip(placed.shapes, constants)
-    ]
-    if all(v is not None and v.contiguous for v in (*views, out)) and shapes[0] == shapes[1] == out_shape:
-        views, out = [as_runs(v) for v in views], as_runs(out)
-        out_shape = (out.height, out.width, out.channels)
-        shapes = [out_shape, out_shape]
-    if len(out_shape) > 4:
-        shapes, out_shape = merge_sizes(shapes, out_shape)
+    shapes = [tuple(s[max(0, len(s) - len(out_shape)):]) for s in placed.shapes]
     step.keep = constants
-    a.x = as_operand(views[0], constants[0], shapes[0], out_shape)
-    a.y = as_operand(views[1], constants[1], shapes[1], out_shape)
-    a.out = as_view(out)
-    a.outer_height = out_shape[-3] if len(out_shape) > 2 else 1
+    a.x, a.y, a.out = as_operand(views[0], constants[0]), as_operand(views[1], constants[1]), as_view(out)
+    *outer, (line, (_, *steps)) = merged(
+        out_shape,
+        [strides_over(shape, view, out_shape) for shape, view in zip((out_shape, *shapes), (out, *views))],
+    )
+    a.x.scalar, a.y.scalar = [step_ == 0 and line > 1 for step_ in steps]
+    # About eight parts for the threads, none so short that a call costs more than its work.
+    a.length = min(line, LONGEST, max(SHORTEST, -(-line // 128) * 16))
+    parts = -(-line // a.length)
+    a.rest = line - (parts - 1) * a.length
+    outer.append((parts, [a.length * step_ for step_ in (1, *steps)]))
+    a.axes, a.lines = len(outer), math.prod(size for size, _ in outer)
+    for i in range(a.axes):
+        a.sizes[i] = outer[i][0]
+        a.out_strides[i], a.x_strides[i], a.y_strides[i] = outer[i][1]
     table = instruction_set.table
     a.table = table
-    by_pixel = (
-        views[0] is not None and shapes[0] == out_shape and len(out_shape) == 3 and shapes[1] == (1, 1, out_shape[2])
-    )
+    is_image = views[0] is not None and shapes[0] == out_shape and len(out_shape) == 3
+    by_pixel = is_image and is_pixel(shapes[1], out_shape)
     if by_pixel:
         # A pixel for all: the scale of squeeze and excite.
         x = views[0]
@@ -257,19 +317,3 @@ def prepare_binary(placed):
     step.step.serial = placed.serial
     step.kernel = f"{placed.node.operator} {instruction_set.name}"
     return step
-
-
-def merge_sizes(shapes, out_shape):
-    """Neighbouring sizes along which both operands go the same way, merged, until four are left."""
-    padded = [[1] * (len(out_shape) - len(s)) + list(s) for s in shapes]
-    wanted = list(out_shape)
-    axis = 0
-    while len(wanted) > 4 and axis + 1 < len(wanted) - 1:
-        if all((s[axis] == wanted[axis]) == (s[axis + 1] == wanted[axis + 1]) for s in padded):
-            for s in (*padded, wanted):
-                s[axis : axis + 2] = [s[axis] * s[axis + 1]]
-        else:
-            axis += 1
-    if len(wanted) > 4:
-        raise GraphError(f"shapes {shapes} are broadcast along too many axes; at most four can differ")
-    return padded, wanted
