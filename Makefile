@@ -96,6 +96,9 @@ test-arm:
 test-pythons:
 	@PYTHON="$(PYTHON)" WORKERS="$(WORKERS)" .ci/pythons.sh
 
+sanitize:
+	@PYTHON="$(PYTHON)" WORKERS="$(WORKERS)" .ci/sanitize.sh
+
 fuzz: $(VENV)/.project $(VENV)/.test
 	@$(BIN)/python -P fuzz/run.py --seconds $(SECONDS)
 

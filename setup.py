@@ -1,9 +1,10 @@
 """The native build: the extensions, and which compiler flags each source gets. Everything else is in pyproject.toml.
 
 Sources of one extension are compiled for different instruction sets: `microkernels/avx512.c` with AVX-512 flags,
-everything else for the baseline, so that one wheel runs on every CPU of its architecture. Environment variable:
+everything else for the baseline, so that one wheel runs on every CPU of its architecture. Environment variables:
 
-    EDGECNN_DEBUG=1    bounds checks on in Cython, -O1 and assertions in C
+    EDGECNN_DEBUG=1                        bounds checks on in Cython, -O1 and assertions in C
+    EDGECNN_SANITIZE=address,undefined     GCC's or Clang's sanitizers in C; see .ci/sanitize.sh
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("EDGECNN_DEBUG", "0") == "1"
+SANITIZE = os.environ.get("EDGECNN_SANITIZE", "")
 
 
 def target() -> str:
@@ -46,6 +48,9 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 # -ffp-contract=fast: -std=c11 alone turns the fusing of a multiply and an add off, and with it the FMA instructions.
 COMMON = ["-std=c11", "-O1" if DEBUG else "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
+SANITIZERS = (
+    [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"] if SANITIZE else []
+)
 CYTHON_ONLY = ["-Wno-unused-function", "-fno-strict-aliasing"]
 FLAGS = {
     "avx2.c": ["-mavx2", "-mfma", "-mf16c", "-mpopcnt"],
@@ -115,7 +120,8 @@ def extension(module: str, *sources: str) -> Extension:
         [f"edgecnn/{module.replace('.', '/')}.pyx", *(f"{MICROKERNELS}/{source}" for source in sources)],
         include_dirs=[RUNTIME, MICROKERNELS, "edgecnn/format"],
         define_macros=macros,
-        extra_compile_args=COMMON + CYTHON_ONLY,
+        extra_compile_args=COMMON + CYTHON_ONLY + SANITIZERS,
+        extra_link_args=SANITIZERS,
         libraries=[] if sys.platform == "win32" else ["m"],
         depends=[str(path) for path in sorted(Path("edgecnn").rglob("*.h"))],
         py_limited_api=not FREE_THREADED,

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from targets import CORPUS, FORMATS, keep
+from targets import CORPUS, FORMATS, keep, unmended
 from worker import MOST, STATE
 
 HERE = Path(__file__).resolve().parent
 CPU_LIMIT, LIMIT = 5.0, 60.0
 """Seconds for one file, of the processor and of any kind: a busy machine makes nothing a hang."""
 MEMORY = 2**31
-"""Bytes that a worker may take beside what it has when it starts."""
+"""Bytes that a worker may take beside what it has when it starts; 0: no limit, for AddressSanitizer, which maps terabytes."""
 LIFE = 120.0
 """Seconds after which a worker is replaced: what leaks slowly is none of the files' doing."""
 
@@ -46,13 +46,13 @@ def cpu_seconds(process: int) -> float:
 class Worker:
     """One worker, and what is known of the file that it tries."""
 
-    def __init__(self, kind: str, seed: int, folder: Path) -> None:
+    def __init__(self, kind: str, seed: int, folder: Path, memory: int) -> None:
         self.state_path = folder / f"state-{kind}"
         self.state_path.write_bytes(bytes(STATE.size + MOST))
         with open(self.state_path, "r+b") as file:
             self.state = mmap.mmap(file.fileno(), STATE.size + MOST)
         command = [sys.executable, "-P", "-X", "faulthandler", str(HERE / "worker.py")]
-        command += [kind, str(seed), str(self.state_path), str(MEMORY)]
+        command += [kind, str(seed), str(self.state_path), str(memory)]
         self.errors = open(folder / f"errors-{kind}", "w+b")  # noqa: SIM115
         variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(HERE)}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.errors, env=variables)
@@ -86,16 +86,18 @@ class Worker:
 class Campaign:
     """One format, for some seconds."""
 
-    def __init__(self, kind: str, seconds: float, seed: int, folder: Path) -> None:
+    def __init__(self, kind: str, seconds: float, seed: int, folder: Path, memory: int) -> None:
+        self.memory = memory
         self.kind, self.seconds, self.seed, self.folder = kind, seconds, seed, folder
         self.findings: dict[str, Path] = {}
+        self.known: set[str] = set()
         self.tried, self.lines = 0, 0
 
     def run(self) -> None:
         end = time.monotonic() + self.seconds
         with tempfile.TemporaryDirectory() as folder:
             while time.monotonic() < end:
-                worker = Worker(self.kind, self.seed, Path(folder))
+                worker = Worker(self.kind, self.seed, Path(folder), self.memory)
                 self.seed += 1
                 try:
                     self.watch(worker, min(end, time.monotonic() + LIFE))
@@ -134,6 +136,11 @@ class Campaign:
     def keep_finding(self, found: str, text: str, data: bytes) -> None:
         if found in self.findings and found != "hang":
             return
+        if found in unmended().values():
+            if found not in self.known:
+                print(f"{self.kind}: {found}: known, see fuzz/open.txt", flush=True)
+            self.known.add(found)
+            return
         name = f"{hashlib.sha256(data).hexdigest()[:12]}"
         path = keep(self.folder / self.kind, name, data)
         self.findings[found] = path
@@ -146,17 +153,18 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--seed", type=int, default=None, help="of the mutations (default: another each time)")
     parser.add_argument("--keep", type=Path, default=CORPUS, help="where found files go (default: the corpus)")
+    parser.add_argument("--memory", type=int, default=MEMORY, help="bytes for a worker; 0: no limit")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}", flush=True)
     found = 0
     for kind in arguments.formats:
-        campaign = Campaign(kind, arguments.seconds / len(arguments.formats), seed, arguments.keep)
+        campaign = Campaign(kind, arguments.seconds / len(arguments.formats), seed, arguments.keep, arguments.memory)
         campaign.run()
         rate = campaign.tried / campaign.seconds
         print(
             f"{kind}: {campaign.tried} files, {rate:.0f} a second, {campaign.lines} lines reached, "
-            f"{len(campaign.findings)} findings",
+            f"{len(campaign.findings)} new findings",
             flush=True,
         )
         found += len(campaign.findings)

@@ -80,6 +80,12 @@ def corpus(kind: str) -> dict[str, bytes]:
     return {path.stem: gzip.decompress(path.read_bytes()) for path in sorted((CORPUS / kind).glob("*.gz"))}
 
 
+def unmended() -> dict[str, str]:
+    """The findings of fuzz/open.txt, by the names of their files."""
+    lines = (CORPUS.parent / "open.txt").read_text().splitlines()
+    return dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+
+
 def keep(folder: Path, name: str, data: bytes) -> Path:
     """Add a file to a corpus."""
     folder.mkdir(parents=True, exist_ok=True)

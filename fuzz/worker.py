@@ -90,6 +90,8 @@ def limit_memory(more: int) -> None:
     """So many bytes more than are mapped now; what is refused becomes a MemoryError, or the end of the process."""
     import resource
 
+    if not more:
+        return
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + more, resource.RLIM_INFINITY))

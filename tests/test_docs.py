@@ -25,11 +25,10 @@ RUN = [
 ]
 LONG = {"tutorial.md", "how-to/make-it-smaller.md"}
 """Pages that train: half a minute each."""
+MARKS = {**dict.fromkeys(LONG, pytest.mark.sweep), "cluster.md": pytest.mark.slow}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.sweep) if name in LONG else name for name in RUN]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS[name]) if name in MARKS else name for name in RUN])
 def test_a_reader_who_types_what_the_page_says_sees_what_it_says(name: str, tmp_path: Path) -> None:
     for package in ("keras", "onnxruntime", *(["ray"] if name == "cluster.md" else [])):
         pytest.importorskip(package)

@@ -26,6 +26,7 @@ def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=HUNG, check=False)
 
 
+@pytest.mark.slow
 def test_a_folder_is_classified_and_a_damaged_photo_is_marked(tmp_path: Path) -> None:
     from PIL import Image
     from pyarrow import parquet

@@ -13,7 +13,8 @@ typedef struct {
     atomic_int ready;          /* whether the system has let it run yet */
     ec_job job;
     void *work;
-    int thread, threads, spins;
+    int thread, threads;
+    atomic_int spins; /* what the worker reads once it has no work, when the next work may already be given */
 } ec_worker;
 
 /* What the thread of a worker runs. It knows nothing of Python. */
@@ -21,7 +22,7 @@ static inline void ec_serve(void *worker) {
     ec_worker *w = (ec_worker *)worker;
     atomic_store(&w->ready, 1);
     for (;;) {
-        ec_wait_while(&w->busy, 0, &w->sleepers, w->spins);
+        ec_wait_while(&w->busy, 0, &w->sleepers, atomic_load_explicit(&w->spins, memory_order_relaxed));
         w->job(w->work, w->thread, w->threads);
         atomic_store(&w->busy, 0);
         if (atomic_load(&w->sleepers)) ec_wake(&w->busy);
@@ -44,7 +45,7 @@ static inline void ec_share_out(ec_worker *const *workers, int count, ec_job job
     for (int i = 0; i < count; i++) {
         ec_worker *w = workers[i];
         w->job = job, w->work = work, w->thread = i + 1, w->threads = count + 1;
-        w->spins = crowded ? EC_SPINS : EC_IDLE_SPINS;
+        atomic_store_explicit(&w->spins, crowded ? EC_SPINS : EC_IDLE_SPINS, memory_order_relaxed);
         atomic_store(&w->busy, 1);
         if (atomic_load(&w->sleepers)) ec_wake(&w->busy);
     }

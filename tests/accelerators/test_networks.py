@@ -57,6 +57,7 @@ def _keras() -> None:
     pytest.importorskip("keras")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_networks_of_the_zoo_answer_as_on_the_cpu(name: str, tmp_path: Path) -> None:
     size = SIZES.get(name, 64)

@@ -151,6 +151,7 @@ class Killing:
         self.victim = victim
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_ten_thousand_images_are_each_answered_once_though_a_worker_is_killed(tmp_path: Path) -> None:
     import ray

@@ -36,6 +36,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "SECONDS", 0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_candidates_are_measured_and_the_front_is_saved(tmp_path: Path) -> None:
     model, told = NETWORKS["plain"](keras), []
