@@ -104,7 +104,9 @@ def main() -> None:
 
     warnings.simplefilter("ignore")
     random = Random(int(seed))
-    pool = list(targets.corpus(kind).values())
+    # What is known to hang or to take gigabytes would be most of what is tried.
+    known = targets.unmended()
+    pool = [data for name, data in targets.corpus(kind).items() if name not in known]
     with open(state_path, "r+b") as file:
         state = mmap.mmap(file.fileno(), STATE.size + MOST)
     folder = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
