@@ -89,18 +89,19 @@ def _values(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.uniform(-1, 1, shape).astype(np.float32)
 
 
-def _leading(draw: st.DrawFn, largest: int = 6, most: int = MOST_RANK - 2) -> list[int]:
-    """Sizes between the batch and the last ones: three as a rule, as many as there can be now and then."""
-    few = draw(st.booleans())
+def _leading(draw: st.DrawFn, high: bool, largest: int = 6, most: int = MOST_RANK - 2) -> list[int]:
+    """Sizes between the batch and the last ones: three as a rule, as many as there can be now and then where `high`."""
+    few = not high or draw(st.booleans())
     return draw(st.lists(st.integers(1, largest if few else 3), max_size=min(3, most) if few else most))
 
 
 @st.composite
-def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -> Case:
+def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None, high: bool = False) -> Case:
     """A legal node of an operator between strided neighbours.
 
     Args:
         taps: for a `conv` of this window, of stride 1 and with channels enough for Winograd's algorithm.
+        high: whether tensors may have the highest rank, which other engines do not take everywhere.
 
     The graph around the node makes the runtime place its tensors inside wider ones where `around` says so: inputs are
     then slices of a concatenation, and so is the output, so that kernels meet pixels that do not follow each other.
@@ -166,7 +167,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
         if names[-1]:
             constants["bias"] = _values(rng, (filters * groups,))
     elif operator == "dense":
-        shapes["x"] = (*_leading(draw), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), draw(CHANNELS))
         units = draw(CHANNELS)
         constants["weights"] = _values(rng, (shapes["x"][-1], units))
         names.append("weights")
@@ -174,7 +175,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
         if names[-1]:
             constants["bias"] = _values(rng, (units,))
     elif operator == "batch_normalization":
-        shapes["x"] = (*_leading(draw), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), draw(CHANNELS))
         for name in ("gamma", "beta", "mean", "variance"):
             constants[name] = _values(rng, (shapes["x"][-1],))
         constants["variance"] = np.abs(constants["variance"]) + np.float32(0.1)
@@ -182,7 +183,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
         attributes["epsilon"] = 1e-3
     elif operator in ("layer_normalization", "group_normalization"):
         groups = draw(st.sampled_from([1, 2, 3])) if operator == "group_normalization" else 1
-        shapes["x"] = (*_leading(draw), groups * draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), groups * draw(CHANNELS))
         for name in ("gamma", "beta"):
             constants[name] = _values(rng, (shapes["x"][-1],))
         names += ["gamma", "beta"]
@@ -190,7 +191,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
         if operator == "group_normalization":
             attributes["groups"] = groups
     elif operator == "local_response_normalization":
-        shapes["x"] = (*_leading(draw), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), draw(CHANNELS))
         attributes |= {"size": draw(st.integers(1, 9)), "bias": 2.0, "alpha": 0.5, "beta": 0.75}
     elif operator in ("max_pool", "average_pool"):
         kernel = draw(kernels(most=5))
@@ -200,16 +201,16 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
             attributes["count_padding"] = draw(st.integers(0, 1))
         shapes["x"] = (*_sizes(draw, kernel, window["pads"], 9), draw(CHANNELS))
     elif operator.startswith("reduce_"):
-        shapes["x"] = (*_leading(draw, 12), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high, 12), draw(CHANNELS))
         first = draw(st.integers(1, len(shapes["x"])))
         attributes["axes"] = tuple(range(first, draw(st.integers(first, len(shapes["x"]))) + 1))
         attributes["keepdims"] = draw(st.integers(0, 1))
     elif operator == "matmul":
-        *outer, m, k, n = _leading(draw, most=5) + [draw(st.integers(1, 20)) for _ in range(3)]
+        *outer, m, k, n = _leading(draw, high, most=5) + [draw(st.integers(1, 20)) for _ in range(3)]
         shapes["x"], shapes["y"] = (*outer, m, k), (*outer, k, n)
         names.append("y")
     elif operator in BINARY:
-        shape = (*_leading(draw), draw(CHANNELS))
+        shape = (*_leading(draw, high), draw(CHANNELS))
         which = [draw(st.sampled_from(["both", "both", "x", "y"])) for _ in shape]  # which operand has an axis
         shapes["x"] = tuple(1 if who == "y" else size for who, size in zip(which, shape, strict=True))
         other = tuple(1 if who == "x" else size for who, size in zip(which, shape, strict=True))
@@ -220,7 +221,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
             shapes["y"] = other
         names = draw(st.permutations(["x", "y"]))
     elif operator == "concatenate":
-        shape = [*_leading(draw), draw(CHANNELS)]
+        shape = [*_leading(draw, high), draw(CHANNELS)]
         axis = draw(st.integers(0, len(shape) - 1))
         names = [f"x{i}" for i in range(draw(st.integers(1, 4)))]
         for name in names:
@@ -230,17 +231,17 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
             names.append(names[0])
         attributes["axis"] = axis + 1
     elif operator == "softmax":
-        shapes["x"] = (*_leading(draw), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), draw(CHANNELS))
         attributes |= {"axis": draw(st.integers(1, len(shapes["x"]))), "log": draw(st.integers(0, 1))}
     elif operator == "reshape":
         shapes["x"] = (draw(SIZES), draw(SIZES), draw(CHANNELS))
         h, w, c = shapes["x"]
         attributes["shape"] = draw(st.sampled_from([(h * w * c,), (-1, c), (w, h, c), (1, h * w, -1), (h, w, c)]))
     elif operator == "transpose":
-        shapes["x"] = (*_leading(draw), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), draw(CHANNELS))
         attributes["permutation"] = tuple(draw(st.permutations(range(1, len(shapes["x"]) + 1))))
     elif operator == "slice":
-        shapes["x"] = (*_leading(draw, 9), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high, 9), draw(CHANNELS))
         cuts = []
         for size in shapes["x"]:
             start, step = draw(st.integers(-size, size - 1)), draw(st.sampled_from([1, 1, 2, 3, -1, -2]))
@@ -250,7 +251,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
                 cuts[-1] = (start, stop, step)
         attributes |= dict(zip(("starts", "stops", "steps"), map(tuple, zip(*cuts, strict=True)), strict=True))
     elif operator == "pad":
-        shapes["x"] = (*_leading(draw, 9), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high, 9), draw(CHANNELS))
         mode = draw(st.sampled_from(PAD_MODES))
         most = [min(3, size - (mode == "reflect")) for size in shapes["x"] for _ in (0, 1)]
         attributes |= {"mode": mode, "value": draw(st.sampled_from([0.0, -1.5]))}
@@ -268,7 +269,7 @@ def cases(draw: st.DrawFn, operator: str, taps: tuple[int, int] | None = None) -
             "exclude_outside": draw(st.integers(0, 1)),
         }
     else:  # activation, identity
-        shapes["x"] = (*_leading(draw), draw(CHANNELS))
+        shapes["x"] = (*_leading(draw, high), draw(CHANNELS))
 
     if operator in ("conv", "dense"):
         given = [(None, *shapes["x"]), constants["weights"].shape, None, None]

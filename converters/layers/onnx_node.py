@@ -280,7 +280,7 @@ def fold(call: Call) -> Any:
     opset = call.opset
     if "broadcast" in attributes:  # until opset 6
         if attributes.pop("broadcast") and "axis" in attributes:
-            values[1] = placed(np.asarray(values[1]), int(attributes["axis"]), np.ndim(values[0]))
+            values[1] = placed(np.asarray(values[1]), int(attributes["axis"]), given[0].ndim)
         attributes.pop("axis", None)
         opset = max(opset, 7)
     if "to" in attributes:

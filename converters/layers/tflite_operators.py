@@ -867,13 +867,19 @@ def _zeros_like(call: Call, build: Builder) -> Tensor:
 @operator("SELECT", "SELECT_V2")
 def _select(call: Call, build: Builder) -> Tensor:
     condition, x, y = (call.value(index) for index in range(3))
-    shapes = [np.shape(value) if isinstance(value, np.ndarray) else value.shape for value in (condition, x, y)]  # type: ignore[union-attr]
-    if call.name == "SELECT" and len(shapes[0]) not in (0, len(shapes[1])):
-        raise Unsupported(f"its condition has shape {shapes[0]}, which chooses whole images", "use SELECT_V2")
+    if condition is None or x is None or y is None:
+        raise Unsupported("it lacks an input", "export the model again")
+    if call.name == "SELECT" and len(condition.shape) not in (0, len(x.shape)):
+        raise Unsupported(f"its condition has shape {condition.shape}, which chooses whole images", "use SELECT_V2")
     if isinstance(condition, Tensor):
         return chosen(build, condition, x, y)
-    kept = [combine(build, "keep", value, np.asarray(of, np.float32)) if isinstance(value, Tensor) else np.where(of, value, 0.0) for value, of in ((x, condition != 0), (y, condition == 0))]  # fmt: skip
-    return combine(build, "add", *kept)
+    parts: list[Value] = []
+    for value, where in ((x, condition != 0), (y, condition == 0)):
+        kept = np.asarray(where, np.float32)
+        parts.append(
+            combine(build, "keep", value, kept) if isinstance(value, Tensor) else np.where(where, value, np.float32(0))
+        )
+    return combine(build, "add", *parts)
 
 
 @operator("DEQUANTIZE")
