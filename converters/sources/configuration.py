@@ -403,7 +403,8 @@ def _keras_3_value(value: Any) -> Any:
     if kind == "__keras_tensor__":
         return _reference(value["config"]["keras_history"])
     if kind in ("__tensor__", "__numpy__"):
-        return np.asarray(value["config"]["value"], np.float64)
+        whole = str(value["config"].get("dtype")).removeprefix("u").startswith(("int", "bool"))
+        return np.asarray(value["config"]["value"], np.int64 if whole else np.float64)
     if kind == "__tuple__":
         return [_keras_3_value(item) for item in value["items"]]
     if kind == "__slice__" and isinstance(config, Mapping):
