@@ -93,27 +93,26 @@ def _beginning(path: Path) -> bytes:
     Raises:
         ConversionError: there is no such file, it cannot be read, or is no regular file.
     """
+    _check_kind(path)
     try:
-        # Between a look at the path and its opening another file may take its place: not even then does this wait.
+        # Another file may take its place between the look at it and the opening: not even then does this wait.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            _check_kind(path, os.fstat(handle).st_mode)
+            return os.read(handle, 8)
+        finally:
+            os.close(handle)
     except FileNotFoundError as error:
         raise ConversionError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
-        _check_kind(path)
         raise ConversionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    with os.fdopen(handle, "rb") as file:
-        _check_kind(path, os.fstat(handle).st_mode)
-        try:
-            return file.read(8)
-        except OSError as error:
-            raise ConversionError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _check_kind(path: Path, mode: int | None = None) -> None:
     try:
         mode = path.stat().st_mode if mode is None else mode
     except (OSError, ValueError):
-        return
+        return  # opening it tells
     kind = next((name for test, name in _KINDS if test(mode)), None)
     if kind == "a folder" and (path / "saved_model.pb").exists():
         kind = "a SavedModel folder"

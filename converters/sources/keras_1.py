@@ -130,6 +130,8 @@ _GONE = {
 _MERGING = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
 _MERGE_KEYS = {"name", "trainable", "mode", "mode_type", "concat_axis", "dot_axes", "output_shape", "output_shape_type"}
 _MERGE_KEYS |= {"output_mask", "output_mask_type", "arguments", "layers", "node_indices", "tensor_indices"}
+_REFUSED_ANYWAY = ("Lambda", "Masking", "Embedding", "SimpleRNN", "LSTM", "GRU", "ConvLSTM2D", "LocallyConnected1D", "LocallyConnected2D")  # fmt: skip
+"""Classes that Keras 1 has and the converter refuses from every source."""
 _ORDERS = {"tf": "channels_last", "th": "channels_first"}
 
 
@@ -258,7 +260,7 @@ class _Translator:
             return class_name, {**kept, "layer": inner}
         row = _ROWS.get(class_name)
         if row is None:
-            if variables_of(class_name, config, 2) is not None and class_name not in ("Lambda", "Masking", "Embedding"):
+            if variables_of(class_name, config, 2) is not None and class_name not in _REFUSED_ANYWAY:
                 raise _Problem(f"is a {class_name}, which Keras 1 does not have", "save the model again with Keras 2")
             return class_name, config
         keys = {**_COMMON, **row.keys}

@@ -222,11 +222,13 @@ class Unit:
                 raise ConversionError(f"{where}: has weights {stored}; wanted {list(names)}")
             exact = [_exact(leaf.name, name, stored) for name in names]
             return dict(zip(names, exact if all(exact) and len(set(exact)) == len(names) else stored, strict=True))  # type: ignore[arg-type]
-        # A class that is not known may have any number of variables: only names that can mean one layer decide then.
+        # A class that is not known may have any number of variables: only names that can mean one layer decide then. Where all
+        # are known, names that contradict the order leave two answers.
+        unknown = any(one.variables(self.keras) is None for one in leaves)
         alike = sum(1 for one in leaves if one.name == leaf.name)
         mine = [path for path in stored if path.rsplit("/", 1)[0] == leaf.name]
         exact = [_exact(leaf.name, name, stored) for name in names]
-        if alike != 1 or not all(exact) or sorted(mine) != sorted(map(str, exact)):
+        if not unknown or alike != 1 or not all(exact) or sorted(mine) != sorted(map(str, exact)):
             raise ConversionError(
                 f"{where}: which of the arrays {stored[:20]} are its own ({list(names)}) cannot be told; "
                 f"save the model as .keras"
