@@ -15,6 +15,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 """What a function may be wrong by: RELATIVE of the value, and ABSOLUTE."""
+SHARES = {"log": 0.3}
+"""Shares of that which a function keeps to, where its constants would have room otherwise."""
 LARGEST = float(np.finfo(np.float32).max)
 INF, NAN = math.inf, math.nan
 _erf = np.vectorize(math.erf, otypes=[np.float64])
