@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,9 @@ class _Reader:
         self.found: dict[str, Any] = {"": None}
         """What each value name stands for: an array, or the reference of a computed tensor."""
         self.batches: set[int] = set()
+        self.beside: set[str] = set()
+        """Files with weights that have been read."""
+        self.taken = 0
 
     def model(self) -> ModelDescription:
         graph = self.proto.graph
@@ -128,6 +132,15 @@ class _Reader:
         if sizes[0] is not None:
             self.batches.add(sizes[0])
         return input_layer(value.name, [None, *sizes[1:]])
+
+    def _allow(self, location: str, held: int, size: int, where: str) -> None:
+        """Weights beside the model belong to it, but constants that overlap there must not multiply them."""
+        if location not in self.beside:
+            self.beside.add(location)
+            self.size += held
+        self.taken += size
+        if self.taken > 2 * self.size:
+            raise ConversionError(f"{where}: constants take {self.taken} bytes of files that hold {self.size}")
 
     def _layer(self, node: Any, taken: set[str]) -> LayerDescription:
         """One operator. It is called like its node, or like its first output."""
@@ -195,6 +208,12 @@ class _Reader:
         start, size = int(entries.get("offset", 0)), count * dtype.itemsize
         try:
             with open(self.path.parent / location, "rb") as file:
+                held = os.fstat(file.fileno()).st_size
+                if start + size > held:
+                    raise ConversionError(
+                        f"{where}: wanted {size} bytes of {location!r} at {start}, found {held} in all"
+                    )
+                self._allow(location, held, size, where)
                 file.seek(start)
                 data = file.read(size)
         except (OSError, ValueError) as error:
