@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
+from edgecnn.budget import charge, charge_work
 from edgecnn.converters.builder import Draft
 from edgecnn.converters.layers import (
     LAYERS,
@@ -37,6 +39,7 @@ from edgecnn.converters.sources.description import (
     LayerDescription,
     ModelDescription,
     TensorReference,
+    WeightReader,
     leaves,
     replaced,
 )
@@ -46,6 +49,21 @@ from edgecnn.graph.names import node_and_layers
 
 MOST_CALLS = 100_000
 """Layers, each counted as often as it is called: models inside models may multiply beyond any network."""
+
+CALL_WORK = 400
+"""Of one call of a layer: units of work (see budget.py)."""
+
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+"""What a layer's function ends in where a configuration, an attribute or an array is not what it is in any sound file."""
 
 Value = Tensor | Turned | np.ndarray[Any, Any] | None
 Outputs = Mapping[TensorReference, Value]
@@ -139,25 +157,36 @@ class _Assembler:
         self.calls += len(waiting)
         if self.calls > MOST_CALLS:
             raise ConversionError(f"{model.source}: more than {MOST_CALLS} calls of layers; the file is damaged")
+        charge_work(CALL_WORK * len(waiting), ("the layers of", path.rstrip("/") or model.name))
         self._check_references(model, waiting)
         outputs: dict[TensorReference, Value] = {}
         if given is not None:
             outputs.update({reference: x for (_, reference), x in zip(model.inputs, given, strict=True)})
-        while waiting:
-            later = []
-            for layer, number, call in waiting:
-                if layer.class_name == "InputLayer" and given is not None:
-                    continue
-                needed = {TensorReference(r.layer, r.call) for r in call.inputs}
-                if all(r in outputs for r in needed):
-                    values = self._apply(model, layer, number, call, path, outputs, depth)
-                    outputs.update({TensorReference(layer.path, number, i): x for i, x in enumerate(values)})
-                else:
-                    later.append((layer, number, call))
-            if len(later) == len(waiting):
-                names = sorted({layer.path for layer, _, _ in later})
-                raise ConversionError(f"{model.source}: layers {names} wait for each other; the file is damaged")
-            waiting = later
+        missing: list[int] = []
+        """How many calls each call waits for."""
+        readers: dict[TensorReference, list[int]] = {}
+        ready: list[tuple[int, int]] = []
+        """(turn, place in the file): in the file's order, and from its beginning again for those that had to wait."""
+        for place, (layer, _, call) in enumerate(waiting):
+            skipped = layer.class_name == "InputLayer" and given is not None
+            needed = () if skipped else {TensorReference(r.layer, r.call) for r in call.inputs} - outputs.keys()
+            missing.append(len(needed))
+            for reference in needed:
+                readers.setdefault(reference, []).append(place)
+            if not needed and not skipped:
+                ready.append((0, place))
+        while ready:
+            turn, place = heappop(ready)
+            layer, number, call = waiting[place]
+            values = self._apply(model, layer, number, call, path, outputs, depth)
+            outputs.update({TensorReference(layer.path, number, i): x for i, x in enumerate(values)})
+            for reader in readers.pop(TensorReference(layer.path, number), ()) if values else ():
+                missing[reader] -= 1
+                if not missing[reader]:
+                    heappush(ready, (turn + (reader < place), reader))
+        if any(missing):
+            names = sorted({layer.path for (layer, _, _), left in zip(waiting, missing, strict=True) if left})
+            raise ConversionError(f"{model.source}: layers {names} wait for each other; the file is damaged")
         return outputs
 
     def _check_references(self, model: ModelDescription, waiting: Sequence[tuple[LayerDescription, int, Call]]) -> None:
@@ -235,15 +264,7 @@ class _Assembler:
             ) from error
         except InputError:
             raise
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            AttributeError,
-            AssertionError,
-            RuntimeError,
-        ) as error:
+        except DAMAGE as error:
             raise ConversionError(
                 f"{model.source}: layer {here!r} ({layer.class_name}): its configuration is damaged "
                 f"({type(error).__name__}: {error})"
@@ -269,7 +290,7 @@ class _Assembler:
 
         arguments: Sequence[Any] = tuple(replaced(value, tensor) for value in call.arguments)
         keywords: Mapping[str, Any] = {k: replaced(v, tensor) for k, v in call.keywords.items() if k != "mask"}
-        config, weights = layer.config, layer.weights
+        config, weights = layer.config, _charged(layer.weights, here)
         found = [x for x in leaves([*arguments, *keywords.values()]) if isinstance(x, Tensor)]
         names = {nested.whole(x).name for x in found}
         dtypes = tuple({self.dtypes[name] for name in names if name in self.dtypes})
@@ -404,6 +425,17 @@ class _Assembler:
             name, number = f"{wanted} {number}", number + 1
         self.constants[name] = Constant(name, values)
         return name
+
+
+def _charged(read: WeightReader, path: str) -> WeightReader:
+    """Reads weights, and charges them to the conversion's budget."""
+
+    def reader(names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+        arrays = read(names)
+        charge(sum(array.nbytes for array in arrays), ("the weights of layer", path))
+        return arrays
+
+    return reader
 
 
 def _input_shape(layer: LayerDescription) -> tuple[int | None, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.budget import charge
 from edgecnn.errors import GraphError
 from edgecnn.graph import ACTIVATIONS, OPERATORS, Constant, Tensor
 from edgecnn.graph.operators import LIMIT, Shape
@@ -39,7 +40,7 @@ class Builder:
     def __call__(self, operator: str, *inputs: Operand, **attributes: Any) -> Tensor:
         row = OPERATORS[operator]
         given = [*inputs, *[None] * (0 if row.variadic else len(row.roles) - len(inputs))]
-        arrays = [np.ascontiguousarray(x, np.float32) if isinstance(x, np.ndarray) else x for x in given]
+        arrays = [_float32(x, operator) if isinstance(x, np.ndarray) else x for x in given]
         first = next(x for x in arrays if x is not None)
         plain = _plain(len(first.shape) - 2)
         filled = {name: attributes.pop(name) if name in attributes else plain[name] for name in row.attributes}
@@ -55,6 +56,11 @@ class Builder:
         output = Tensor(f"<{len(self.drafts)}>", shape)
         self.drafts.append(Draft(operator, tuple(arrays), filled, output))
         return output
+
+    def full(self, sizes: Sequence[int], value: float = 1.0) -> Array:
+        """An array of one value, to be given to an operator. It takes no memory here; the operator's copy is charged to the
+        conversion's budget first, so that a file cannot ask for any size."""
+        return np.broadcast_to(np.float32(value), tuple(sizes))
 
     def activation(self, x: Tensor, name: str, *parameters: float) -> Tensor:
         """An element-wise function; parameters that are not given have their defaults."""
@@ -94,6 +100,13 @@ class Builder:
         for run in reversed(runs):
             x = self(f"reduce_{kind}", x, axes=tuple(run), keepdims=int(keepdims))
         return x
+
+
+def _float32(array: Array, operator: str) -> Array:
+    """Contiguous float32 values."""
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        charge(4 * array.size, f"a constant of shape {array.shape} for {operator}")
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _plain(axes: int) -> dict[str, Any]:

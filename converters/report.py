@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecnn.converters.sources.description import ModelDescription
+from edgecnn.errors import printable
 from edgecnn.graph import Graph
 from edgecnn.graph.names import node_and_layers
 
@@ -57,10 +58,11 @@ class Report:
         return asdict(self)
 
     def __str__(self) -> str:
-        width = max([len(row.path) for row in self.layers] + [5])
-        kind = max([len(row.class_name) for row in self.layers] + [5])
+        rows = [tuple(map(printable, (row.path, row.class_name, row.outcome))) for row in self.layers]
+        width = max([len(path) for path, _, _ in rows] + [5])
+        kind = max([len(class_name) for _, class_name, _ in rows] + [5])
         lines = [f"{'layer':<{width}}  {'class':<{kind}}  becomes"]
-        lines += [f"{row.path:<{width}}  {row.class_name:<{kind}}  {row.outcome}" for row in self.layers]
+        lines += [f"{path:<{width}}  {class_name:<{kind}}  {outcome}" for path, class_name, outcome in rows]
         return "\n".join([*lines, "", self.summary()])
 
     def summary(self) -> str:
@@ -72,7 +74,7 @@ class Report:
             f"{len(self.layers)} layers -> {self.steps} steps, {self.parameters:,} parameters, {macs} MACs an image",
             f"{self.size:,} bytes{before}",
         ]
-        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+        return "\n".join(printable(line) for line in [*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
 def outcomes(description: ModelDescription, graph: Graph) -> tuple[LayerOutcome, ...]:

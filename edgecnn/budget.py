@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from edgecnn.errors import ConversionError, InputError, ModelFileError
 
@@ -156,11 +157,45 @@ class Budget:
         )
 
     def _refuse(self, size: int, what: What, most: int) -> None:
-        whose = "max_bytes" if self.max_bytes is not None else "by default, see max_bytes"
+        if issubclass(self.error, ConversionError):
+            whose, way_out = "for a file of its size", ": the file is damaged, or made to do harm"
+        else:
+            whose = "max_bytes" if self.max_bytes is not None else "by default, see max_bytes"
+            way_out = ". Raise it with max_bytes if you trust the file"
         raise self.error(
             f"{self.where}: {_named(what)} would take {size} bytes of memory, beside {self.held} that are held; the bound is "
-            f"{most} ({whose}). Raise it with max_bytes if you trust the file"
+            f"{most} ({whose}){way_out}"
         )
+
+
+_current: ContextVar[Budget | None] = ContextVar("edgecnn_budget", default=None)
+
+
+@contextlib.contextmanager
+def charged_to(budget: Budget) -> Iterator[None]:
+    """Within the block `charge` and `charge_work` go to an account: that of the conversion under way, whose layer functions are
+    many and need not hand it from one to the next. Running out of memory becomes the account's error."""
+    token = _current.set(budget)
+    try:
+        yield
+    except MemoryError as error:
+        raise budget.run_out() from error
+    finally:
+        _current.reset(token)
+
+
+def charge(size: int, what: What) -> None:
+    """Charge bytes that are about to be allocated to the conversion under way, if there is one; see `Budget.hold`."""
+    budget = _current.get()
+    if budget is not None:
+        budget.hold(size, what)
+
+
+def charge_work(units: int, what: What) -> None:
+    """Charge work that is about to be done to the conversion under way, if there is one; see `Budget.work`."""
+    budget = _current.get()
+    if budget is not None:
+        budget.work(units, what)
 
 
 def _named(what: What) -> str:

@@ -9,10 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text with every character escaped that is no visible one (control characters, surrogates, text direction).
+
+    Names come from files of strangers: an escape sequence in one must not reach the terminal. Whatever makes text for people
+    of names calls this; data (JSON, attributes of objects) keep the names as they are.
+
+    Args:
+        keep: characters to leave as they are ("\\n").
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class Error(Exception):
     """What all of edgecnn's own exceptions are. `exit_code` is what the commands end with."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message. Names in it come from files of strangers, and it is printed by whoever catches it, or nobody does."""
+        return printable(super().__str__(), keep="\n")
 
 
 class GraphError(Error):
@@ -50,11 +68,15 @@ class UnsupportedLayerError(ConversionError):
     def __init__(self, source: str, items: Sequence[UnsupportedLayer]) -> None:
         self.items = tuple(items)
         lines = [f"{source}: {len(self.items)} layer{'s' if len(self.items) != 1 else ''} cannot be converted:"]
-        lines += [f"  {item.path} ({item.class_name}): {item.reason}; {item.hint}" for item in self.items]
+        lines += [_unsupported_line(item) for item in self.items]
         super().__init__("\n".join(lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_unsupported, (str(self), self.items)
+
+
+def _unsupported_line(item: UnsupportedLayer) -> str:
+    return "  " + printable(f"{item.path} ({item.class_name}): {item.reason}; {item.hint}")
 
 
 def _rebuild_unsupported(message: str, items: tuple[UnsupportedLayer, ...]) -> UnsupportedLayerError:

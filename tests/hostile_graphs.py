@@ -24,17 +24,17 @@ def resized(rows: int, columns: int, before: tuple[int, int] = (1, 1), **attribu
 
 
 def padded_and_cut(size: int) -> Graph:
-    """A row in a wide frame, of which one value is left: only what lies between is large."""
+    """A column in a wide frame, of which one value is left: only what lies between is large."""
     builder = GraphBuilder()
-    y = builder.add("pad", builder.input("x", 1), name="frame", pads=(size, 0))
-    return builder.graph(builder.add("slice", y, starts=(-1,), stops=(2**31 - 1,), steps=(1,)))
+    y = builder.add("pad", builder.input("x", 1, 1, 1), name="frame", pads=(size, 0, 0, 0))
+    return builder.graph(builder.add("slice", y, starts=(-1, 0, 0), stops=(2**31 - 1,) * 3, steps=(1, 1, 1)))
 
 
 def cut(size: int) -> Graph:
     """One value of a wide input."""
     builder = GraphBuilder()
-    x = builder.input("x", size)
-    return builder.graph(builder.add("slice", x, name="cut", starts=(1,), stops=(2**31 - 1,), steps=(1,)))
+    x = builder.input("x", size, 1)
+    return builder.graph(builder.add("slice", x, name="cut", starts=(1, 0), stops=(2**31 - 1,) * 2, steps=(1, 1)))
 
 
 def tall_chain(rows: int, width: int = 2048) -> Graph:
@@ -165,7 +165,7 @@ ASK_FOR_WORK: Mapping[str, tuple[Made, str]] = {
 
 CHEAP: Mapping[str, Made] = {
     "bands": lambda: tall_chain(2**30, 1),
-    "zeros for padding": lambda: wide_channels(2**20),
+    "zeros for padding": lambda: wide_channels(2**27),
     "alive": lambda: all_alive(5000),
     "in place": lambda: row_of("activation", 20000),
     "reshapes": lambda: row_of("reshape", 20000),

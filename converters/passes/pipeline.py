@@ -6,6 +6,10 @@ once the normalisation is folded), so the whole row is gone through until nothin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import wraps
+
+from edgecnn.budget import charge, charge_work
 from edgecnn.converters.passes.absorb_slice import absorb_slice
 from edgecnn.converters.passes.absorb_transpose import absorb_transpose
 from edgecnn.converters.passes.absorb_zero_padding import absorb_zero_padding
@@ -26,7 +30,7 @@ from edgecnn.converters.passes.sink_transposes import sink_transposes
 from edgecnn.errors import GraphError
 from edgecnn.graph import Graph
 from edgecnn.graph.canonical import in_order, named_after_nodes
-from edgecnn.graph.rewrite import SPARE_ROUNDS, Pass, TraceRow, run_pass
+from edgecnn.graph.rewrite import SPARE_ROUNDS, Pass, Patch, TraceRow, run_pass
 
 PASSES: tuple[Pass, ...] = (
     # A node without use is a reader too, and would keep its input from being folded into.
@@ -62,6 +66,25 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
+PASS_WORK = 4
+"""Of a pass that looks at a node: units of work (see budget.py)."""
+
+
+def _charged(rewrite: Pass) -> Pass:
+    """A pass whose looks and new constants are charged to the conversion's budget: many layers may share weights, and a pass
+    that changes these gives each layer its own."""
+
+    @wraps(rewrite)
+    def charged(graph: Graph) -> Iterator[Patch]:
+        charge_work(PASS_WORK * len(graph.nodes), f"pass {rewrite.__name__}")
+        for patch in rewrite(graph):
+            for constant in patch.constants:
+                charge(constant.array.nbytes, ("constant", constant.name))
+            yield patch
+
+    return charged
+
+
 def run(graph: Graph) -> tuple[Graph, tuple[TraceRow, ...]]:
     """The graph after all passes, in the form of graph/canonical.py, and what each pass did.
 
@@ -76,7 +99,7 @@ def run(graph: Graph) -> tuple[Graph, tuple[TraceRow, ...]]:
     for _ in range(rounds):
         found = len(trace)
         for rewrite in PASSES:
-            graph, rows = run_pass(graph, rewrite)
+            graph, rows = run_pass(graph, _charged(rewrite))
             trace += rows
         if len(trace) == found:
             graph = named_after_nodes(in_order(graph))

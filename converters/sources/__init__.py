@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgecnn.budget import Budget, charged_to
 from edgecnn.converters.sources.description import ModelDescription
 from edgecnn.errors import ConversionError, InputError
 
@@ -35,16 +36,37 @@ _OTHERS = {
 }
 
 
-def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> AbstractContextManager[ModelDescription]:
-    """The description of a model, whatever it comes as; weights are read while the context is open.
+LIVE_BYTES = 2**40
+"""The size of a model that is no file, for its budget: it is in memory already, and the user's own."""
+
+
+GENERATED_BYTES = 2**31
+"""What ONNX models may ask for beyond their size: they may say of weights that all have one value, as onnx' own tests do."""
+
+
+@contextmanager
+def open_source(model: Any, config: str | os.PathLike[str] | None = None) -> Iterator[ModelDescription]:
+    """The description of a model, whatever it comes as; weights are read while the context is open, and what is made of them is
+    charged to a budget that the file's size sets (see budget.py).
 
     Args:
         model: path of an .h5, .hdf5, .keras, .onnx or .tflite file, or a Keras model.
         config: for a file of weights alone, the JSON of its structure (model.to_json()).
 
     Raises:
-        ConversionError: no such file, no model, damaged, or unsafe.
+        ConversionError: no such file, no model, damaged, or unsafe; also in the context, where it asks for more than its size
+            allows for.
     """
+    with _describe(model, config) as description:
+        budget = Budget(error=ConversionError)
+        budget.open(description.source, LIVE_BYTES if description.size is None else description.size)
+        if description.writer.startswith("ONNX"):
+            budget.most_bytes += GENERATED_BYTES
+        with charged_to(budget):
+            yield description
+
+
+def _describe(model: Any, config: str | os.PathLike[str] | None) -> AbstractContextManager[ModelDescription]:
     from edgecnn.converters.sources import keras_h5, keras_live, keras_weights, keras_zip
 
     if not isinstance(model, str | os.PathLike):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,9 @@ class _Reader:
             self.readers.update({value: f"the {node.op_type} {node.name!r}" for value in node.input if value})
         self.integers: dict[str, str] = {}
         """Computed values that are integers, and of which type."""
+        self.beside: set[str] = set()
+        """Files with weights that have been read."""
+        self.taken = 0
 
     def model(self) -> ModelDescription:
         graph = self.proto.graph
@@ -125,6 +129,15 @@ class _Reader:
         if element in _INTEGERS:
             self.integers[value.name] = element.lower()
         return input_layer(value.name, [None, *sizes[1:]])
+
+    def _allow(self, location: str, held: int, size: int, where: str) -> None:
+        """Weights beside the model belong to it, but constants that overlap there must not multiply them."""
+        if location not in self.beside:
+            self.beside.add(location)
+            self.size += held
+        self.taken += size
+        if self.taken > 2 * self.size:
+            raise ConversionError(f"{where}: constants take {self.taken} bytes of files that hold {self.size}")
 
     def _layer(self, node: Any, taken: set[str]) -> LayerDescription:
         """One operator. It is called like its node, or like its first output."""
@@ -198,6 +211,12 @@ class _Reader:
         start, size = int(entries.get("offset", 0)), count * dtype.itemsize
         try:
             with open(self.path.parent / location, "rb") as file:
+                held = os.fstat(file.fileno()).st_size
+                if start + size > held:
+                    raise ConversionError(
+                        f"{where}: wanted {size} bytes of {location!r} at {start}, found {held} in all"
+                    )
+                self._allow(location, held, size, where)
                 file.seek(start)
                 data = file.read(size)
         except (OSError, ValueError) as error:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.accelerators.tensorflow_operators import dtype_of, evaluate
-from edgecnn.errors import DeviceError, InputError, MissingPackageError
+from edgecnn.errors import DeviceError, InputError, MissingPackageError, printable
 from edgecnn.graph import Graph
 from edgecnn.graph.reference import values_of
 from edgecnn.runtime.model import Array, Maker, Memory, Model
@@ -191,7 +191,7 @@ class TensorFlowModel(Model):
             shape = "x".join("?" if size is None else str(size) for size in graph.shape(node.output)[1:])
             macs = graph.macs_of(node)
             count = "unknown" if macs is None else f"{macs:,}"
-            lines.append(f"{node.operator:<28} {shape:<16} {count:>14} {size:>12,}  {node.name}")
+            lines.append(f"{node.operator:<28} {shape:<16} {count:>14} {size:>12,}  {printable(node.name)}")
         names = ", ".join(replica.device.removeprefix("/device:") for replica in self._replicas)
         total = "unknown" if self.macs is None else f"{self.macs:,}"
         lines.append(

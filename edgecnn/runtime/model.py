@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecnn import format as file_format
 from edgecnn.budget import Budget
-from edgecnn.errors import InputError
+from edgecnn.errors import InputError, printable
 from edgecnn.graph import Graph, Node
 from edgecnn.runtime import cpu
 from edgecnn.runtime import threads as threading_rules
@@ -114,7 +114,7 @@ class Model:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{spec.name} {spec.shape}" for spec in self.inputs)
         outputs = ", ".join(f"{spec.name} {spec.shape}" for spec in self.outputs)
-        return f"<edgecnn.Model {self._graph.name!r}: {inputs} -> {outputs}>"
+        return f"<edgecnn.Model {self._graph.name!r}: {printable(inputs)} -> {printable(outputs)}>"
 
     @property
     def name(self) -> str:
@@ -304,7 +304,9 @@ class Model:
             size = sum(constant.nbytes for constant in constants)
             shape = "x".join(str(size) for size in chosen.shapes[nodes[-1].output]) if nodes else ""
             macs = macs_of(nodes, self._graph, chosen.shapes)
-            lines.append(f"{_operators(nodes):<22} {shape:<16} {step.kernel:<32} {macs:>14,} {size:>12,}  {step.name}")
+            lines.append(
+                f"{_operators(nodes):<22} {shape:<16} {step.kernel:<32} {macs:>14,} {size:>12,}  {printable(step.name)}"
+            )
         memory = self.memory
         macs_text = "unknown" if self.macs is None else f"{self.macs:,}"
         lines.append(

@@ -86,6 +86,8 @@ class Packing:
         self.budget = budget or Budget()
         self.packed: dict[tuple[str, str], Any] = {}
         self.shelf = Shelf(expected, self.budget)
+        self.tables: dict[Any, np.ndarray] = {}
+        """Tables of indices, which nodes share; see kernels/copying.pyx."""
         self.sources: list[np.ndarray] = []
         self.waiting = 0
         self.releasable: Mapping[str, ReleasableConstant] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecnn.errors import printable
 from edgecnn.graph import Graph
 from edgecnn.runtime import cpu
 from edgecnn.runtime.bands import macs_of
@@ -87,7 +88,7 @@ class Profile:
         lines += [
             f"{step['median_ms']:9.4f} {100 * step['share']:5.1f} {step['gflops']:8.1f} "
             f"{100 * step['share_of_peak']:5.0f} % {step['bandwidth']:6.1f} {100 * step['share_of_bandwidth']:7.0f} %  "
-            f"{step['operator']:<22} {step['kernel']:<30} {step['node']}"
+            f"{step['operator']:<22} {step['kernel']:<30} {printable(step['node'])}"
             for step in self.steps
         ]
         lines.append(f"{self.total_ms:9.4f} 100.0 {'':34} the whole call, measured with profiling off")

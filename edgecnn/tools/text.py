@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecnn.errors import printable as printable
+
 BAR = 10
 """Characters of a full bar."""
 
@@ -49,19 +51,6 @@ Block = str | Table
 def joined(blocks: Sequence[Block]) -> str:
     """Lines and tables as plain text."""
     return "\n".join(map(str, blocks))
-
-
-def printable(text: str, keep: str = "") -> str:
-    """The text with every character escaped that is no visible one (control characters, surrogates, text direction).
-
-    Names come from files of strangers: an escape sequence in one must not reach the terminal.
-
-    Args:
-        keep: characters to leave as they are ("\\n").
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecnn.runtime.model import load
 from edgecnn.runtime.tuning import Tuning, tuned
-from edgecnn.tools.text import table
+from edgecnn.tools.text import printable, table
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TuneResult:
 
     def __str__(self) -> str:
         choices = self.tuning.choices
-        head = f"{self.model}: {len(choices)} nodes with a choice, {self.instruction_set}, {self.threads} threads"
+        head = f"{printable(self.model)}: {len(choices)} nodes with a choice, {self.instruction_set}, {self.threads} threads"
         if not choices:
             return head
         rows = []

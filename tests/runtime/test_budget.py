@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from edgecnn.graph import Graph, reference
 from edgecnn.graph.interpolation import axis_table, table_entries
 from edgecnn.graph.operators import RESIZE_METHODS
 from edgecnn.runtime.kernels.chain import band_of
-from edgecnn.runtime.kernels.copying import runs_of
+from edgecnn.runtime.kernels.copying import padded
 from examples import examples
 from graph_strategies import GraphBuilder
 from hostile_graphs import ASK_FOR_MEMORY, ASK_FOR_WORK, CHEAP, resized
@@ -97,14 +98,19 @@ def test_bands_of_very_tall_images_are_found_without_trying_each_number_of_rows(
     assert (band, rows) == (98, [100])
 
 
-@given(st.lists(st.integers(-1, 6), min_size=1, max_size=30), st.integers(1, 3))
-@settings(max_examples=examples(300), deadline=None)
-def test_runs_give_every_index_in_order(indices: list[int], step: int) -> None:
-    found: list[int] = []
-    for start, length, source, stride, fill in runs_of(np.array(indices), step):
-        assert start == len(found)
-        found += [-1] * length if fill else [source + i * stride for i in range(length)]
-    assert found == [-1 if i < 0 else i * step for i in indices]
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
+@given(size=st.integers(1, 6), before=st.integers(0, 6), after=st.integers(0, 6))
+@settings(max_examples=examples(100), deadline=None)
+def test_segments_of_a_frame_are_what_numpy_pads_with(mode: Any, size: int, before: int, after: int) -> None:
+    most = {"reflect": size - 1, "symmetric": size}.get(mode, 6)
+    before, after = min(before, most), min(after, most)
+    options = {"constant_values": -1} if mode == "constant" else {}
+    found = [
+        -1 if first < 0 else first + i * jump
+        for first, count, jump in padded(size, before, after, mode)
+        for i in range(count)
+    ]
+    assert found == np.pad(np.arange(size), (before, after), mode=mode, **options).tolist()
 
 
 @pytest.mark.parametrize("method", RESIZE_METHODS)

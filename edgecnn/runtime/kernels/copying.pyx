@@ -45,9 +45,10 @@ ctypedef struct remap_arguments:
     float value
 
 
-# Of a part that is copied, and of an index in a table of indices: bytes, and units of work (see budget.py).
+# Of a part that is copied: bytes, and units of work (see budget.py).
 PART_BYTES, PART_WORK = 1024, 30
-INDEX_BYTES = 48
+# Of an index of an axis but the last: its offset, and what that is computed from.
+OFFSET_BYTES = 16
 
 
 cdef class CopyStep(Step):
@@ -188,32 +189,25 @@ def strides_of(view, shape):
     return strides[::-1]
 
 
-def runs_of(indices, step):
-    """Runs (start, length, source, step, fill) of a last axis: neighbours that lie equally far apart, or nowhere."""
-    runs, start, count = [], 0, len(indices)
-    jumps, nowhere = np.diff(indices), indices < 0
-    # Where a run must end at the latest: before what lies nowhere or no longer does, and before another distance.
-    edges = np.flatnonzero(nowhere[1:] != nowhere[:-1]) + 1
-    turns = np.flatnonzero(jumps[1:] != jumps[:-1]) + 2
-    while start < count:
-        edge = int(edges[i]) if (i := np.searchsorted(edges, start, "right")) < len(edges) else count
-        if nowhere[start]:
-            end = edge
-            runs.append((start, end - start, 0, 1, True))
-        else:
-            turn = int(turns[i]) if (i := np.searchsorted(turns, start + 1, "right")) < len(turns) else count
-            end = min(edge, turn)
-            jump = int(jumps[start]) if end > start + 1 else 1
-            runs.append((start, end - start, int(indices[start]) * step, jump * step, False))
-        start = end
-    return runs
+def table_of(placed, segments, stride):
+    """For each index of an axis the floats to its values, or NOWHERE; see `remap_step`. Nodes of a plan share it."""
+    tables = placed.packing.tables
+    if (segments, stride) not in tables:
+        placed.hold(OFFSET_BYTES * sum(count for _, count, _ in segments), "the table of indices of")
+        tables[segments, stride] = np.concatenate([
+            np.full(count, NOWHERE, np.intp) if first < 0
+            else (first + np.arange(count, dtype=np.intp) * jump) * stride
+            for first, count, jump in segments
+        ])
+    return tables[segments, stride]
 
 
 cdef RemapStep remap_step(placed, axes, value, kernel):
-    """Output index (i, j, ...) takes the input value at axes[0][0][i], axes[1][0][j], ...
+    """Output index (i, j, ...) takes the input value at index i of axes[0], j of axes[1], ...
 
     Args:
-        axes: for each axis of the output the input indices, -1 for `value`, and the floats between two of them.
+        axes: for each axis of the output its segments, and the floats between two indices of the input. A segment:
+            the first input index, -1 for `value`; how many; from one to the next.
     """
     cdef RemapStep step = RemapStep.__new__(RemapStep)
     cdef remap_arguments *a = &step.arguments
@@ -221,14 +215,23 @@ cdef RemapStep remap_step(placed, axes, value, kernel):
     a.x, a.out = as_view(placed.views[0]), as_view(placed.out)
     a.rank = len(axes) - 1
     a.lines, a.value = math.prod(placed.out_shape[:-1]), value
-    offsets = [
-        np.ascontiguousarray(np.where(indices < 0, NOWHERE, indices * step_), np.intp) for indices, step_ in axes[:-1]
-    ]
+    offsets, base = [], 0
+    for segments, stride in axes[:-1]:
+        if len(segments) == 1:  # where it begins is the view's: slices of one tensor then share their table
+            (first, count, jump), = segments
+            base += first * stride
+            segments = [(0, count, jump)]
+        offsets.append(table_of(placed, tuple(segments), stride))
+    a.x.offset += base
     step.keep = offsets
     for i in range(a.rank):
         a.sizes[i] = len(offsets[i])
         a.offsets[i] = <const ptrdiff_t *>values_of(offsets[i])
-    runs = runs_of(*axes[-1])
+    segments, stride = axes[-1]
+    runs, start = [], 0
+    for first, count, jump in segments:
+        runs.append((start, count, 0, 1, True) if first < 0 else (start, count, first * stride, jump * stride, False))
+        start += count
     step.runs = <copy_run *>malloc(len(runs) * sizeof(copy_run))
     if step.runs == NULL:
         raise MemoryError("no memory for a copy")
@@ -242,35 +245,38 @@ cdef RemapStep remap_step(placed, axes, value, kernel):
     return step
 
 
-def hold_indices(placed):
-    """Charge the tables of `remap_step` before they are made."""
-    placed.hold(INDEX_BYTES * (sum(placed.out_shape) + sum(placed.shapes[0])), "the tables of indices of")
-
-
 def prepare_transpose(placed):
     """Prepare a `transpose` node."""
     strides, shape = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0]
     permutation = [axis - 1 for axis in placed.node.attributes["permutation"]]
-    hold_indices(placed)
-    return remap_step(placed, [(np.arange(shape[axis]), strides[axis]) for axis in permutation], 0.0, "transpose")
+    return remap_step(placed, [([(0, shape[axis], 1)], strides[axis]) for axis in permutation], 0.0, "transpose")
 
 
 def prepare_slice(placed):
     """Prepare a `slice` node."""
     strides, shape, attributes = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0], placed.node.attributes
     taken = [slice_range(attributes, axis + 1, size) for axis, size in enumerate(shape)]
-    hold_indices(placed)
-    axes = [(np.arange(r.start, r.stop, r.step), stride) for r, stride in zip(taken, strides)]
+    axes = [([(r.start, len(r), r.step)], stride) for r, stride in zip(taken, strides)]
     return remap_step(placed, axes, 0.0, "copy of a part")
+
+
+def padded(size, before, after, mode):
+    """The segments of an axis in a frame; see `remap_step`."""
+    left, right = {
+        "constant": ((-1, before, 0), (-1, after, 0)),
+        "edge": ((0, before, 0), (size - 1, after, 0)),
+        "reflect": ((before, before, -1), (size - 2, after, -1)),
+        "symmetric": ((before - 1, before, -1), (size - 1, after, -1)),
+    }[mode]
+    return [segment for segment in (left, (0, size, 1), right) if segment[1]]
 
 
 def prepare_pad(placed):
     """Prepare a `pad` node that no window took in."""
     strides, shape, attributes = strides_of(placed.views[0], placed.shapes[0]), placed.shapes[0], placed.node.attributes
     pads, mode = attributes["pads"], attributes["mode"]
-    hold_indices(placed)
-    axes = []
-    for axis, (size, stride) in enumerate(zip(shape, strides)):
-        options = {"constant_values": -1} if mode == "constant" else {}
-        axes.append((np.pad(np.arange(size), pads[2 * axis : 2 * axis + 2], mode=mode, **options), stride))
+    axes = [
+        (padded(size, *pads[2 * axis : 2 * axis + 2], mode), stride)
+        for axis, (size, stride) in enumerate(zip(shape, strides))
+    ]
     return remap_step(placed, axes, attributes["value"], f"copy into a frame ({mode})")
