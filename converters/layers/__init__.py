@@ -19,18 +19,9 @@ from edgecnn.converters.layers import (
     wrapping,
 )
 from edgecnn.converters.layers.activation import check_configuration
+from edgecnn.converters.layers.reading import Unsupported
 from edgecnn.converters.layers.refused import ONNX_REFUSED, REFUSED, reason_to_refuse
-from edgecnn.converters.layers.registry import (
-    LAYERS,
-    REGISTERED,
-    Layer,
-    Turned,
-    Unsupported,
-    apply,
-    find,
-    layer,
-    register,
-)
+from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Turned, apply, find, layer, register
 
 sizes.fold_sizes()
 

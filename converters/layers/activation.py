@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecnn.converters.builder import Builder
-from edgecnn.converters.layers.reading import Recorded, refuse_unread_keys
-from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Unsupported, axis_of, layer, only
+from edgecnn.converters.layers.reading import Recorded, Unsupported, refuse_unread_keys
+from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, axis_of, layer, only
 from edgecnn.graph import ACTIVATIONS, Tensor
 
 _SYNONYMS = {

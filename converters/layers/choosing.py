@@ -13,7 +13,8 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, Operand
 from edgecnn.converters.layers.operations import axes_of, combine, full, given, operand, tensor
-from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Layer, axis_of, layer
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecnn.converters.builder import Builder
-from edgecnn.converters.layers.reading import HEEDS_NO_TRAINING, NOTHING_AT_INFERENCE
-from edgecnn.converters.layers.registry import Layer, Unsupported, is_channels_first, layer, only
+from edgecnn.converters.layers.reading import HEEDS_NO_TRAINING, NOTHING_AT_INFERENCE, Unsupported
+from edgecnn.converters.layers.registry import Layer, is_channels_first, layer, only
 from edgecnn.graph import Tensor
 
 NOISE = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise", "AlphaDropout")  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import function_of
-from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer, only
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Layer, axis_of, layer, only
 from edgecnn.graph import Tensor
 
 

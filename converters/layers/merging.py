@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecnn.converters.builder import Builder, known
-from edgecnn.converters.layers.registry import Layer, Unsupported, axis_of, layer
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Layer, axis_of, layer
 from edgecnn.graph import Tensor
 
 _OPERATORS = {"Add": "add", "Subtract": "subtract", "Multiply": "multiply", "Average": "add"}

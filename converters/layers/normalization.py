@@ -9,7 +9,8 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.dense import unit
-from edgecnn.converters.layers.registry import Array, Layer, Unsupported, axis_of, layer, only
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Array, Layer, axis_of, layer, only
 from edgecnn.graph import Tensor
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn.converters.builder import Builder
-from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Turned, Unsupported
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Turned
 from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, arithmetic, marked
 from edgecnn.graph import Tensor
 

@@ -23,7 +23,8 @@ from edgecnn.converters.layers.activation import Function
 from edgecnn.converters.layers.choosing import hyperbolic
 from edgecnn.converters.layers.onnx_node import Call, OperatorFunction, Value, data_type, operator, placed
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
-from edgecnn.converters.layers.registry import Array, Turned, Unsupported, axis_of
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Array, Turned, axis_of
 from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, check_known
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT

@@ -13,10 +13,10 @@ from edgecnn.converters.builder import Builder, Operand, known
 from edgecnn.converters.layers.activation import Function, function_of
 from edgecnn.converters.layers.convolution import transposed_padding
 from edgecnn.converters.layers.dense import unit
+from edgecnn.converters.layers.reading import Unsupported
 from edgecnn.converters.layers.registry import (
     Layer,
     Output,
-    Unsupported,
     axis_of,
     from_channels_last,
     layer,

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 
 from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.convolution import axes_of, window_of
-from edgecnn.converters.layers.registry import (
-    Layer,
-    Unsupported,
-    from_channels_last,
-    layer,
-    only,
-    sizes_of,
-    to_channels_last,
-)
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Layer, from_channels_last, layer, only, sizes_of, to_channels_last
 from edgecnn.graph import Tensor
 
 _AXES = ("1D", "2D", "3D")

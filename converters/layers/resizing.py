@@ -7,15 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgecnn.converters.builder import Builder, known
-from edgecnn.converters.layers.registry import (
-    Layer,
-    Unsupported,
-    from_channels_last,
-    layer,
-    only,
-    sizes_of,
-    to_channels_last,
-)
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Layer, from_channels_last, layer, only, sizes_of, to_channels_last
 from edgecnn.graph import Tensor
 
 METHODS = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn.converters.builder import Builder
-from edgecnn.converters.layers.reading import Recorded
-from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported, layer
+from edgecnn.converters.layers.reading import Recorded, Unsupported
+from edgecnn.converters.layers.registry import LAYERS, Array, Layer, layer
 from edgecnn.converters.sources.description import leaves
 from edgecnn.graph import Tensor
 

@@ -9,15 +9,8 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.operations import axes_of, given, tensor
-from edgecnn.converters.layers.registry import (
-    Layer,
-    Output,
-    Unsupported,
-    from_channels_last,
-    layer,
-    sizes_of,
-    to_channels_last,
-)
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import Layer, Output, from_channels_last, layer, sizes_of, to_channels_last
 from edgecnn.converters.layers.sizes import known_numbers
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT

@@ -20,7 +20,8 @@ from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
 from edgecnn.converters.layers.choosing import chosen, negated
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
-from edgecnn.converters.layers.registry import LAYERS, Array, Layer, Unsupported, axis_of
+from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.converters.layers.registry import LAYERS, Array, Layer, axis_of
 from edgecnn.converters.sources.tflite import Unreadable
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT

@@ -6,18 +6,9 @@ from collections.abc import Sequence
 
 from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.frames import Frames
+from edgecnn.converters.layers.reading import Unsupported
 from edgecnn.converters.layers.refused import reason_to_refuse
-from edgecnn.converters.layers.registry import (
-    Layer,
-    LayerFunction,
-    Output,
-    Unsupported,
-    apply,
-    find,
-    inner_of,
-    layer,
-    only,
-)
+from edgecnn.converters.layers.registry import Layer, LayerFunction, Output, apply, find, inner_of, layer, only
 from edgecnn.graph import Tensor
 
 

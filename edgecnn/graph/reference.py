@@ -48,7 +48,7 @@ def _gelu_tanh(x: Array) -> Array:
 
 def _tanh_shrink(x: Array) -> Array:
     """x - tanh(x), near 0 by its series (Abramowitz & Stegun 4.5.64): the difference would lose what is left."""
-    series = 0.0
+    series: Any = 0.0
     for coefficient in (929569 / 638512875, -21844 / 6081075, 1382 / 155925, -62 / 2835, 17 / 315, -2 / 15, 1 / 3):
         series = series * x * x + coefficient
     return np.where(np.abs(x) < 0.1, series * x * x * x, x - np.tanh(x))
