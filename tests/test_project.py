@@ -123,12 +123,12 @@ def test_the_page_of_layers_is_what_the_registry_says() -> None:
     assert text("docs/layers.md") == page, "run: python docs/make_layers.py"
 
 
-def test_installed_packages_need_numpy_and_h5py_only() -> None:
-    assert {re.split(r"[<>=!~ \[;]", need)[0] for need in PROJECT["dependencies"]} == {"numpy", "h5py"}
+def test_installed_packages_need_numpy_only() -> None:
+    assert {re.split(r"[<>=!~ \[;]", need)[0] for need in PROJECT["dependencies"]} == {"numpy"}
 
 
 def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is_optional() -> None:
-    allowed = {"numpy", "h5py", "PIL", "onnx", "tflite", "edgecnn", "__future__", *sys.stdlib_module_names}
+    allowed = {"numpy", "PIL", "onnx", "tflite", "edgecnn", "__future__", *sys.stdlib_module_names}
     # What builds Keras models, or runs the originals beside ours, needs what runs them.
     others = {
         "accelerators": {"keras", "tensorflow"},

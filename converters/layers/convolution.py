@@ -121,7 +121,12 @@ def convert_conv_transpose(layer: Layer, build: Builder, inputs: Sequence[Tensor
         pads += [cut // 2, cut - cut // 2]
         more.append(ends)
     window = {"strides": strides, "dilations": dilations, "pads": tuple(pads), "output_padding": tuple(more)}
-    return _finished(layer, build, "conv_transpose", x, kernel, bias, **window)
+    y = _finished(layer, build, "conv_transpose", x, kernel, bias, **window)
+    # Keras 1 asked for the shape; Keras 2 ignored it. It must be the one that follows from the rest.
+    shape = layer.get("output_shape") or ()
+    if any(size not in (None, own) for size, own in zip(tuple(shape)[1:], y.shape[1:], strict=False)):
+        raise Unsupported(f"its output_shape is {shape}, where its other arguments give {y.shape}", "leave it out")
+    return y
 
 
 def transposed_padding(span: int, stride: int, same: bool, output_padding: int | None) -> tuple[int, int]:

@@ -143,6 +143,7 @@ def convert_unit_normalization(layer: Layer, build: Builder, inputs: Sequence[Te
 def convert_layer_scale(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """LayerScale of keras.applications' ConvNeXt: a factor for each channel."""
     (gamma,) = layer.weights(["gamma"])
+    layer.expect(projection_dim=gamma.shape)
     return build("multiply", only(inputs), gamma)
 
 

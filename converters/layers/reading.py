@@ -166,6 +166,8 @@ WITHOUT_EFFECT_OF: Mapping[str, frozenset[str]] = {
     "TimeDistributed": frozenset({"layer"}),
     # The shape of the stored slopes says it.
     "PReLU": frozenset({"shared_axes"}),
+    # What a variable is made with.
+    "LayerScale": frozenset({"init_values"}),
     # How a softmax treats masks, which are refused.
     "Softmax": frozenset({"robust_masking"}),
     # Nothing is cut by chance: it takes images of the wanted size only, and boxes are no output of a model.

@@ -729,6 +729,8 @@ def _resize(self: _Rebuilder, node: Node, names: _Names, x: Any) -> Any:
     )
     older = "round_prefer_ceil" if attributes["method"] == "nearest" else "floor"  # in files of version 0.1
     plain = plain and attributes["rounding"] in ("tensorflow", older)
+    if str(attributes["method"]).startswith("cubic"):
+        plain = plain and attributes["cubic_coefficient"] == -0.5
     interpolation = _INTERPOLATIONS.get(str(attributes["method"]))
     if plain and not any(sizes) and not attributes["antialias"] and all(s >= 1 and s == int(s) for s in scales):
         size = tuple(int(s) for s in scales)

@@ -53,7 +53,7 @@ def refused(case: Case) -> bool:
     if "add" in (case.node.operator, *(node.operator for node in case.graph.nodes)):
         # Keras 3.15's add takes a second operand of shape (n, 1, 1) for a bias where n images meet n channels.
         x, *others = [case.graph.shape(name) for name in case.node.inputs if name]
-        return any(shape[1:] != x[1:] and images in (x[1], x[-1]) for shape in others if shape[:1] == (None,))
+        return any(shape[1:] != x[1:] and images in (x[1:2] + x[-1:]) for shape in others if shape[:1] == (None,))
     return False
 
 

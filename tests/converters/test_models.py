@@ -396,7 +396,7 @@ def test_a_configuration_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     cases = {
         ("m.weights.h5", "other.json"): "weights",
         ("m.weights.h5", "none.json"): "no JSON",
-        ("m.weights.h5", "absent.json"): "cannot be read",
+        ("m.weights.h5", "absent.json"): "no such file",
         ("whole.h5", "m.json"): "whole model",
         ("m.json", "m.json"): "no HDF5",
     }
