@@ -24,7 +24,7 @@ from edgecnn.converters.layers import register
 from edgecnn.converters.passes import pipeline
 from edgecnn.converters.report import LayerOutcome, Report, outcomes
 from edgecnn.converters.sources import open_source
-from edgecnn.errors import ConversionError, GraphError, InputError, VerificationError
+from edgecnn.errors import ConversionError, GraphError, InputError, ModelFileError, VerificationError
 from edgecnn.format.encodings import best
 from edgecnn.graph import Graph
 from edgecnn.graph.rewrite import TraceRow
@@ -96,7 +96,7 @@ def convert(
     with open_source(model, config) as description:
         plain = assemble(description, input_shapes)
         notes = (*description.notes, *_warnings(plain, extra))
-        graph, _ = pipeline.run(plain)
+        graph, _ = _run_passes(plain, description.source)
         graph = _encoded(replace(graph, metadata={**graph.metadata, **extra}), weights)
         notes += check_plan(graph)
         if verify:
@@ -138,7 +138,7 @@ def check_plan(graph: Graph) -> tuple[str, ...]:
         inputs = {name: tuple(usual if size is None else size for size in shape) for name, shape in given.items()}
         try:
             outline(graph, inputs, choose())
-        except (GraphError, InputError) as error:
+        except (GraphError, InputError, ModelFileError) as error:
             problem = str(error)
         else:
             return ()
@@ -176,7 +176,15 @@ def to_graph(model: Any, *, passes: bool = True, input_shapes: Mapping[str, Sequ
     """
     with open_source(model) as description:
         graph = assemble(description, input_shapes)
-    return pipeline.run(graph)[0] if passes else graph
+        return _run_passes(graph, description.source)[0] if passes else graph
+
+
+def _run_passes(graph: Graph, source: str) -> tuple[Graph, tuple[TraceRow, ...]]:
+    """The graph after the passes, and what they did. What a pass makes of sizes beyond all bounds may break a rule of the table."""
+    try:
+        return pipeline.run(graph)
+    except GraphError as error:
+        raise ConversionError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,7 @@ def explain(model: Any, *, input_shapes: Mapping[str, Sequence[int]] | None = No
     """
     with open_source(model) as description:
         before = assemble(description, input_shapes)
-        graph, trace = pipeline.run(before)
+        graph, trace = _run_passes(before, description.source)
         purposes = {
             rewrite.__name__: (sys.modules[rewrite.__module__].__doc__ or "").strip() for rewrite in pipeline.PASSES
         }

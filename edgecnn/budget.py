@@ -55,8 +55,12 @@ class Budget:
         error: type[ModelFileError] | type[ConversionError] = ModelFileError,
     ) -> None:
         for name, bound in (("max_bytes", max_bytes), ("max_seconds", max_seconds)):
-            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float) or not bound > 0):
-                raise InputError(f"{name}={bound!r}: wanted a number above 0, or None")
+            try:
+                sound = bound is None or (not isinstance(bound, bool | str) and 0 < float(bound) < float("inf"))
+            except (TypeError, ValueError, OverflowError):
+                sound = False
+            if not sound:
+                raise InputError(f"{name}={bound!r}: wanted a finite number above 0, or None for no bound of your own")
         self.max_bytes, self.max_seconds, self.error = max_bytes, max_seconds, error
         self.deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self.where = "<graph>"

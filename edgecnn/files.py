@@ -297,6 +297,10 @@ def _take_after(descriptor: int, before: os.stat_result) -> None:
             os.fchown(descriptor, before.st_uid, before.st_gid)
         except OSError:  # it stays this process' own, and must lend nobody its rights
             mode &= ~(stat.S_ISUID | stat.S_ISGID)
+            try:
+                os.fchown(descriptor, -1, before.st_gid)
+            except OSError:  # nor give another group those of the one before
+                mode &= ~stat.S_IRWXG
     with contextlib.suppress(OSError):  # a file system without modes
         os.fchmod(descriptor, mode)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import edgecnn
-from edgecnn.errors import ConversionError, InputError, ModelFileError
+from edgecnn.errors import ConversionError, CorruptFileError, InputError, ModelFileError
 
 MOST_BYTES = 2**26
 """What a file may make `load` allocate for weights."""
@@ -33,7 +33,7 @@ def ecnn(data: bytes, path: str) -> None:
 
 
 def conversion(data: bytes, path: str) -> None:
-    """Convert. What converts must load."""
+    """Convert. What converts must load, if it is not too large for a file of its size."""
     from edgecnn.converters import to_graph
     from edgecnn.format import encode
 
@@ -43,7 +43,13 @@ def conversion(data: bytes, path: str) -> None:
         graph = to_graph(path)
     except (ConversionError, InputError):
         return
-    call(edgecnn.load(encode(graph), threads=1))
+    try:
+        model = edgecnn.load(encode(graph), threads=1)
+    except CorruptFileError:
+        raise
+    except ModelFileError:
+        return
+    call(model)
 
 
 def call(model: Any) -> None:

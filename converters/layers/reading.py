@@ -143,6 +143,7 @@ NEUTRAL: Mapping[str, Sequence[Any]] = {
     "batch_dims": (0,),
     "use_cudnn_on_gpu": (True, False),
     "out_type": ("int32", "int64"),
+    "data_format": ("NHWC", "NWC", "NDHWC"),
 }
 """Values, for any layer, that say what a layer without the key does."""
 _BATCH_NORMALIZATION = frozenset(

@@ -171,7 +171,7 @@ class File:
         """A part of the structure that begins with a signature."""
         cursor = _Cursor(self.at(address, min(count, max(0, self.size - address))))
         if cursor.data[: len(signature)] != signature:
-            raise _Damaged(f"byte {address} does not begin a {signature.decode()!r}")
+            raise _Damaged(f"byte {address} does not begin with {signature!r}")
         cursor.at = len(signature)
         return cursor
 
@@ -992,7 +992,7 @@ def _array_of_chunks(file: File, address: int, origins: Iterator[tuple[int, ...]
 def _chunked(
     dataset: Group, shape: tuple[int, ...], size: int, chunk: Sequence[int], chunks: Iterator[_Chunk]
 ) -> Array:
-    """An array of parts of equal size, which may be compressed; parts that are not there are zero."""
+    """An array of parts of equal size, which may be compressed."""
     file, count = dataset.file, math.prod(shape) * size
     if len(chunk) != len(shape) + 1 or chunk[-1] != size or min(chunk) < 1 or not shape:
         raise _Damaged("its parts have another rank or type than it")
@@ -1009,6 +1009,8 @@ def _chunked(
         seen.add(part.origin)
         found.append(part)
         held += part.size
+    if len(found) != math.prod(-(-length // part) for length, part in zip(shape, sizes, strict=True)):
+        raise _Refused("has parts that were never written; save the model again with Keras")
     if count > FREE_BYTES and count > MOST_RATIO * held:
         raise _Damaged(f"claims {count} bytes and holds {held}")
     if filters or count > held:

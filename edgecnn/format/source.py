@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import stat
@@ -74,9 +75,9 @@ def open_source(source: Any, mapped: bool, budget: Budget) -> tuple[memoryview, 
         raise ModelFileError(f"{path}: is a folder; wanted an .ecnn file") from error
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file") from error
-    except MemoryError as error:
-        raise ModelFileError(f"{path}: cannot be read: there is no memory for its bytes; try mmap=True") from error
-    except (OSError, ValueError, OverflowError) as error:
+    except (MemoryError, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            raise ModelFileError(f"{path}: cannot be read: there is no memory for its bytes; try mmap=True") from error
         raise ModelFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 

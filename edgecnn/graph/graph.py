@@ -288,12 +288,13 @@ class Graph:
         for name, constant in self.constants.items():
             if name != constant.name or not name:
                 yield f"constant {constant.name!r} is filed under {name!r}"
-            dtype = constant.array.dtype
+            array = constant.array  # once: what was released is made anew at each look
+            dtype = array.dtype
             if dtype.char not in "fb" or not dtype.isnative:  # its name takes microseconds
                 yield f"constant {name!r} has dtype {dtype}; wanted float32 or int8"
-            if constant.array.ndim > MOST_RANK:
-                yield f"constant {name!r} has shape {constant.shape}, of rank {constant.array.ndim}; wanted at most {MOST_RANK}"
-            if not constant.array.flags.c_contiguous:
+            if array.ndim > MOST_RANK:
+                yield f"constant {name!r} has shape {constant.shape}, of rank {array.ndim}; wanted at most {MOST_RANK}"
+            if not array.flags.c_contiguous:
                 yield f"constant {name!r} is not C-contiguous"
             if (dtype.char == "b") != (constant.quantization is not None):
                 yield f"constant {name!r}: int8 values and a quantization go together"

@@ -344,7 +344,7 @@ cdef class Executor:
             give_back(hired)
 
     cdef Workspace _take(self, bint whole):
-        cdef list idle = self.idle if whole else self.idle_scratch
-        if idle:
-            return idle.pop()
-        return Workspace(whole, self.arena_bytes, self.scratch_bytes)
+        try:  # not a look first: without the interpreter's lock another thread may be faster
+            return (self.idle if whole else self.idle_scratch).pop()
+        except IndexError:
+            return Workspace(whole, self.arena_bytes, self.scratch_bytes)

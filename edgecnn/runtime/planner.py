@@ -67,11 +67,11 @@ class PackedWeights:
     @property
     def nbytes(self) -> int:
         """Bytes of all packed arrays."""
-        return sum(map(_nbytes, self.store.values()))
+        return sum(map(_nbytes, tuple(self.store.values())))  # other threads may add to it
 
     def nbytes_of(self, node: str) -> int:
         """Bytes of one node's, for all purposes together."""
-        return sum(_nbytes(value) for (name, _), value in self.store.items() if name == node)
+        return sum(_nbytes(value) for (name, _), value in tuple(self.store.items()) if name == node)
 
 
 def _nbytes(packed: Any) -> int:
@@ -439,6 +439,7 @@ def outline(graph: Graph, inputs: Mapping[str, tuple[int, ...]], instruction_set
     chains = find_chains(graph, shapes)
     chain_of = {node.name: chain for chain in chains for node in chain}
     budget = budget_of(graph)
+    budget.allow(lambda: macs_of(graph.nodes, graph, shapes))
     places, compared = layout(graph, shapes, chains, budget), _compared(graph)
     steps = []
     for node in graph.nodes:

@@ -60,8 +60,9 @@ static inline float *ec_at(const ec_context *context, const ec_view *view) {
 
 /* The share [*first, *last) of `count` equal parts. */
 static inline void ec_share(size_t count, int thread, int threads, size_t *first, size_t *last) {
-    *first = count * (size_t)thread / (size_t)threads;
-    *last = count * ((size_t)thread + 1) / (size_t)threads;
+    /* In 64 bits: of large counts in many pieces the products exceed 32. */
+    *first = (size_t)((uint64_t)count * (uint64_t)thread / (uint64_t)threads);
+    *last = (size_t)((uint64_t)count * ((uint64_t)thread + 1) / (uint64_t)threads);
 }
 
 /* What lies between a step and the next one, for more than one thread. Only those wait who have something to wait for: nobody

@@ -98,7 +98,10 @@ cdef list hire(int count):
     cdef bint told = refused
     try:
         while len(taken) < count:
-            worker = _idle.pop() if _idle else start()
+            try:  # not a look first: without the interpreter's lock another thread may be faster
+                worker = _idle.pop()
+            except IndexError:
+                worker = start()
             if worker is None:
                 break
             taken.append(worker)

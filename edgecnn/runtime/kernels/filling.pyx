@@ -105,6 +105,7 @@ def fill_all(fillings, int threads):
     cdef list hired
     for filling in fillings:
         count += filling.parts
+    waiting.watch = &watch if is_interruptible() else NULL
     waiting.portions = <portion *>malloc((count + 1) * sizeof(portion))
     if waiting.portions == NULL:
         raise MemoryError("no memory for packing weights")
@@ -114,7 +115,6 @@ def fill_all(fillings, int threads):
             waiting.portions[waiting.count].filling, waiting.portions[waiting.count].part = <void *>filling, part
             waiting.count += 1
     ec_reset(&waiting.next)
-    waiting.watch = &watch if is_interruptible() else NULL
     try:
         hired = hire(min(threads - 1, <int>min(count, 256) - 1))
         try:
