@@ -18,8 +18,8 @@ from edgecnn.errors import ConversionError, InputError, ModelFileError
 What = str | tuple[str, str]
 """What a charge is for, for the error: a text, or a text and the name that comes from the file ("constant", "conv1/weights")."""
 
-BASE_BYTES, BYTES_FOR_ONE = 2**28, 512
-"""What may be allocated without a bound of the user's: 256 MiB, and so many bytes for each byte of the file. Pruning by 99 % and
+BASE_BYTES, BYTES_FOR_ONE = 2**26, 512
+"""What may be allocated without a bound of the user's: 64 MiB, and so many bytes for each byte of the file. Pruning by 99 % and
 compression shrink weights to a 130th, packing widens groups of single filters by up to 32."""
 
 BASE_WORK, WORK_FOR_ONE = 4 * 10**6, 16

@@ -193,7 +193,7 @@ def test_rights_are_lent_by_nobody_but_their_owner(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "fchown", refuse)
     monkeypatch.setattr(files, "_replaceable", lambda *_: stranger)
     write_file(path, b"new")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert stat.S_IMODE(path.stat().st_mode) == 0o705  # nor are the group's rights lent to another group
 
 
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:

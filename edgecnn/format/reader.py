@@ -107,7 +107,7 @@ def read(
 
     Args:
         source: a path, or the file's bytes.
-        max_bytes: most bytes that decoding may allocate; None: 256 MiB and 512 for each byte of the file.
+        max_bytes: most bytes that decoding may allocate; None: 64 MiB and 512 for each byte of the file.
         budget: the account that the file is charged to, in place of one with max_bytes.
 
     Raises:

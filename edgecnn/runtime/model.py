@@ -580,7 +580,7 @@ def load(
             shared out), or "tensorflow" (whatever device TensorFlow has).
         max_bytes: most bytes that the file may make this process allocate: decoded and packed weights, tables, and what one
             image takes (outputs, arena, and the scratch of each thread); refused before they are allocated. None: for what
-            loading allocates 256 MiB and 512 for each byte of the file, for what an image takes three quarters of this
+            loading allocates 64 MiB and 512 for each byte of the file, for what an image takes three quarters of this
             machine's memory. Python's own objects, which grow with the file, are not counted.
         tune: measure which algorithm computes each convolution fastest here, and use that; on "cpu" only. It takes some dozens
             of calls; the result is kept in EDGECNN_CACHE, or the user's cache folder, and found there the next time. Answers

@@ -19,7 +19,7 @@ from edgecnn.converters.sources import hdf5
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-VERSIONS = ("earliest", "v108", "v110", "latest")
+VERSIONS = ("earliest", "v108", "v110", "v112")  # what "latest" is follows the library
 TYPES = ("<f2", "<f4", "<f8", "|i1", "|u1", "<i2", "<u4", "<i8", "<u8", ">f4", ">f8", ">i2")
 CHUNKED: dict[str, dict[str, Any]] = {
     "parts": {"chunks": (10, 10, 5)},
