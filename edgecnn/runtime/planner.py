@@ -303,7 +303,7 @@ def plan(
     budget = budget or budget_of(graph)
     try:
         return _plan(graph, inputs, instruction_set, weights, algorithms or {}, budget)
-    except MemoryError as error:
+    except (MemoryError, OverflowError) as error:  # the latter: sizes that addresses of 32 bits do not reach
         raise budget.run_out() from error
 
 

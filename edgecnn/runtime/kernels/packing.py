@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
-import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -65,7 +64,7 @@ class Shelf:
     """
 
     def __init__(self, expected: int = 0, budget: Budget | None = None) -> None:
-        self.budget = budget or Budget(max_bytes=sys.maxsize)
+        self.budget = budget or Budget(max_bytes=2**64)
         self.node = ""
         self.fillings: list[Filling] = []
         self.block = max(BLOCK, expected // 4) if expected >= BLOCK and hasattr(mmap, "MADV_HUGEPAGE") else 0
