@@ -94,7 +94,7 @@ def main() -> int:
     (compiled,) = source.glob("build/temp*/edgecnn/runtime/microkernels/neon.o")
     program, kernels, binary = folder / "kernels.c", folder / "kernels.o", folder / "kernels"
     # A static library knows no versions of its functions.
-    plain = [f"--redefine-sym={name}@GLIBC_2.17={name}" for name in ("logf", "powf")]
+    plain = [f"--redefine-sym={name}@GLIBC_2.17={name}" for name in ("logf", "powf", "pow")]
     run("aarch64-linux-gnu-objcopy", *plain, compiled, kernels)
     program.write_text(HARNESS)
     include = source / "edgecnn/runtime/microkernels"
