@@ -35,6 +35,7 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
     data = path.read_bytes() if path else bytes(source)
     try:
         model = onnx.load_model_from_string(data)
+        _check_text(model, name)
         if model.functions:
             model = inliner.inline_local_functions(model)
         if not model.graph.node or not model.graph.output:
@@ -47,6 +48,24 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
         if isinstance(error, MemoryError) or type(error).__module__.startswith("edgecnn"):
             raise
         raise ConversionError(f"{name}: a damaged ONNX model ({type(error).__name__}: {error})") from error
+
+
+_UNREAD = frozenset({"doc_string", "metadata_props", "producer_name", "producer_version"})
+"""Fields whose text nothing reads."""
+
+
+def _check_text(message: Any, where: str) -> None:
+    """Refuse names that are no UTF-8, which protobuf gives as bytes."""
+    for field, value in message.ListFields():
+        if field.name in _UNREAD:
+            continue
+        if field.type == field.TYPE_STRING:
+            for text in [value] if isinstance(value, str | bytes) else value:
+                if isinstance(text, bytes):
+                    raise ConversionError(f"{where}: {message.DESCRIPTOR.name}.{field.name} {text!r} is no UTF-8")
+        elif field.type == field.TYPE_MESSAGE:
+            for part in value if isinstance(value, Sequence) else [value]:
+                _check_text(part, where)
 
 
 def _opset(model: Any) -> int:

@@ -333,6 +333,20 @@ def test_damaged_files_are_refused_or_read(seed: int, tmp_path: Path) -> None:
         graph.check()
 
 
+@pytest.mark.parametrize("place", ["NodeProto.output", "NodeProto.name", "GraphProto.name", "AttributeProto.name"])
+def test_names_that_are_no_utf_8_are_refused(place: str, tmp_path: Path) -> None:
+    parts = dict.fromkeys(("NodeProto.output", "NodeProto.name", "GraphProto.name", "AttributeProto.name"), "plain")
+    parts[place] = "damaged"
+    node = helper.make_node("LeakyRelu", ["x"], [parts["NodeProto.output"]], name=parts["NodeProto.name"])
+    node.attribute.append(helper.make_attribute(parts["AttributeProto.name"], 0.5))
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("x", node.output[0])]
+    model = helper.make_model(helper.make_graph([node], parts["GraphProto.name"], ports[:1], ports[1:]))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"damaged", b"dam\xffged"))
+    with pytest.raises(edgecnn.ConversionError, match=rf"{place} b'dam\\xffged' is no UTF-8"):
+        edgecnn.convert(path, tmp_path / "model.ecnn")
+
+
 def test_a_huge_constant_is_not_made(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("ConstantOfShape", ["s"], ["c"]),
