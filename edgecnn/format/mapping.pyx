@@ -1,7 +1,6 @@
 """Memory that holds a file: what was read of it and is not needed for now need not stay."""
 
 import mmap
-import sys
 
 import numpy as np
 
@@ -10,6 +9,11 @@ from edgecnn.format.source import MappedFile, PrivateCopy
 from libc.stdint cimport uintptr_t
 
 from edgecnn.format.arrays cimport values_of
+
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(object)
+
 
 # Bytes between two arrays that are let go with them: asking the system twice takes longer than reading them again.
 cdef uintptr_t NEAR = 2**15
@@ -66,12 +70,11 @@ def give_back(list box, bint wait=False):
         Whether the pages are gone.
     """
     cdef uintptr_t start, first, last
-    array, known = box.pop(), object()
+    array = box.pop()
     base = array.base
     copy = base.base.obj if isinstance(base, np.ndarray) and isinstance(base.base, memoryview) else None
-    # `known` is held as `array` shall be; `base` is held by `array`, too.
-    alone = sys.getrefcount(array) == sys.getrefcount(known) and sys.getrefcount(base) == sys.getrefcount(known) + 1
-    alone = alone and isinstance(copy, PrivateCopy) and CAN_FORGET
+    # Each is held by its variable here, and `base` by `array`, too.
+    alone = Py_REFCNT(array) == 1 and Py_REFCNT(base) == 2 and isinstance(copy, PrivateCopy) and CAN_FORGET
     if alone and copy.checksum is not None and not copy.checksum.finished:
         if wait:
             copy.checksum.value

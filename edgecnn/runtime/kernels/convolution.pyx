@@ -14,6 +14,7 @@ these lie s pixels apart.
 
 import itertools
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -387,8 +388,8 @@ cdef ConvolutionStep prepare_product(placed, product):
     rows = [instruction_set.table.gemm_rows[i] for i in range(4)]
     packed, panels = placed.packed(
         product.purpose,
-        lambda shelf: pack_panels(
-            product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows, shelf
+        partial(
+            pack_panels, product.weights, placed.constant("bias"), product.groups, instruction_set.lanes, rows
         ),
         unpack_product if product.whole else None,
     )
@@ -525,7 +526,9 @@ def prepare_conv_transpose(placed):
     steps = []
     placed.work(PHASE_WORK * math.prod(map(len, axes)), "the phases of")
     for chosen in itertools.product(*axes):
-        kept = weights[np.ix_(*(np.array(phase.taps, np.intp) for phase in chosen))]
+        kept = weights
+        for axis, phase in enumerate(chosen):
+            kept = kept.take(np.array(phase.taps, np.intp), axis)
         if kept.size == 0:  # no tap meets these outputs: the bias alone, as a tap that lies before the image
             kept = np.zeros((1, 1, 1, each, channels), np.float32)
             chosen = [phase._replace(taps=(0,), step=1, pad=phase.count) for phase in chosen]

@@ -5,6 +5,8 @@ a rule: packing them would cost as much as several calls, and as much memory aga
 the other weights are kept, and a mask that tells where they belong: there is less to read.
 """
 
+from functools import partial
+
 import numpy as np
 
 from libc.string cimport memcpy, memmove, memset
@@ -113,13 +115,13 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
     cdef const vector_arguments *a = <const vector_arguments *>step.arguments
     cdef const float *x = ec_at(context, &a.x)
     cdef float *out = ec_at(context, &a.out)
-    cdef float *partial = <float *>context.scratch
+    cdef float *sums = <float *>context.scratch
     cdef size_t first, last, k, n, i, s
     if by_slices(a, threads):
         ec_share(slices_of(a), thread, threads, &first, &last)
         for i in range(last - first):
             s = last - first - 1 - i if context.backwards else i
-            sum_slice(a, x, (first + s) * SLICE, 0, a.columns, partial + s * a.columns)
+            sum_slice(a, x, (first + s) * SLICE, 0, a.columns, sums + s * a.columns)
         if threads == 1:
             finish(step, context, 1)
         return
@@ -133,8 +135,8 @@ cdef void run(const ec_step *step, const ec_context *context, int thread, int th
         else:
             k = 0
             while k < a.depth:
-                sum_slice(a, x, k, first, n, partial)
-                a.table.binary[EC_BINARY_add](out + first, partial, out + first, n)
+                sum_slice(a, x, k, first, n, sums)
+                a.table.binary[EC_BINARY_add](out + first, sums, out + first, n)
                 k += SLICE
         apply_activation(&a.activation, a.table, out + first, n)
         first += n
@@ -226,7 +228,7 @@ def prepare_masked_vector(placed, weights):
     cdef InstructionSet instruction_set = placed.instruction_set
     describe(&m.a, step, placed, weights.shape[0], weights.shape[1])
     packed = placed.packed(
-        "masked", lambda shelf: pack_masked(weights, instruction_set.lanes, EC_MASKED_VECTORS, shelf)
+        "masked", partial(pack_masked, weights, instruction_set.lanes, EC_MASKED_VECTORS)
     )
     values, masks, first = packed
     step.keep = (packed, step.keep)

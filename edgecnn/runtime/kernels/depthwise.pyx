@@ -1,5 +1,6 @@
 """Depthwise convolution."""
 
+from functools import partial
 
 from edgecnn.format.arrays cimport values_of
 from edgecnn.runtime.cpu cimport InstructionSet
@@ -71,7 +72,7 @@ def prepare_depthwise_conv(placed):
     rows, columns = in_two(kernel, 1)
     filters, bias = weights.reshape(rows, columns, channels), placed.constant("bias")
     packed = placed.packed(
-        "depthwise", lambda shelf: pack_depthwise(filters, bias, instruction_set.lanes, shelf), unpack_depthwise
+        "depthwise", partial(pack_depthwise, filters, bias, instruction_set.lanes), unpack_depthwise
     )
     step.keep = packed
     a.weights = <const float *>values_of(packed)

@@ -1,6 +1,8 @@
 """Normalisation: by stored statistics (a batch normalisation that no convolution took in) and by those of the input."""
 
 
+from functools import partial
+
 import numpy as np
 
 from libc.math cimport sqrt
@@ -272,6 +274,12 @@ def fold(gamma, beta, mean, variance, epsilon):
     return scale.astype(np.float32), (beta - mean * scale).astype(np.float32)
 
 
+def _tiled(statistics, epsilon, many, _shelf):
+    """Scale and shift of `many` pixels side by side."""
+    scale, shift = fold(*statistics, epsilon)
+    return np.tile(scale, many), np.tile(shift, many)
+
+
 def prepare_batch_normalization(placed):
     """Prepare a `batch_normalization` node."""
     cdef NormalizationStep step = NormalizationStep.__new__(NormalizationStep)
@@ -289,9 +297,7 @@ def prepare_batch_normalization(placed):
         x, out = x._replace(**runs), out._replace(**runs)
         rest = values - (x.width - 1) * wide
     placed.hold(FOLD_BYTES * many * x.channels, "scale and shift of")
-    scale, shift = placed.packed(
-        f"scale and shift of {many}", lambda _: [np.tile(array, many) for array in fold(*statistics, epsilon)]
-    )
+    scale, shift = placed.packed(f"scale and shift of {many}", partial(_tiled, statistics, epsilon, many))
     step.keep = (scale, shift)
     a.scale = <const float *>values_of(scale)
     a.shift = <const float *>values_of(shift)

@@ -12,6 +12,8 @@ answer. Source of the second way: Elsen et al. 2019, "Fast Sparse ConvNets" (arX
 images with channels last.
 """
 
+from functools import partial
+
 from libc.math cimport INFINITY
 from libc.stddef cimport size_t
 
@@ -244,7 +246,7 @@ def prepare_blocks(placed, size_t vectors):
     width = vectors * instruction_set.lanes
     packed = placed.packed(
         f"blocks {vectors}",
-        lambda shelf: pack_blocks(product.weights, placed.constant("bias"), product.groups, a.c.taps, width, shelf),
+        partial(pack_blocks, product.weights, placed.constant("bias"), product.groups, a.c.taps, width),
     )
     step.keep = packed
     values, channels, runs, slices, panels = packed
@@ -284,7 +286,7 @@ def prepare_single(placed):
     a.slices = divide_up(a.depth, a.slice)
     packed = placed.packed(
         "single weights",
-        lambda shelf: pack_single(product.weights, placed.constant("bias"), a.slice, instruction_set.lanes, shelf),
+        partial(pack_single, product.weights, placed.constant("bias"), a.slice, instruction_set.lanes),
     )
     step.keep = packed
     values, places, rows, biases, slices, parts = packed

@@ -14,6 +14,8 @@ quarter of it is read before that quarter of the output is written. One level is
 blocks depend on the number of pixels alone: a pixel's bits depend on the half that it falls into.
 """
 
+from functools import partial
+
 import numpy as np
 
 from libc.math cimport INFINITY
@@ -315,7 +317,7 @@ def prepare_strassen(placed):
     x, out, residual, weights = placed.view("x"), placed.out, placed.view("residual"), placed.constant("weights")
     weights = weights.reshape(weights.shape[-2:])
     packed, panels, bias = placed.packed(
-        "strassen", lambda shelf: pack_halves(weights, placed.constant("bias"), instruction_set, shelf)
+        "strassen", partial(pack_halves, weights, placed.constant("bias"), instruction_set)
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)

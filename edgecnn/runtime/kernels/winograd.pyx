@@ -8,6 +8,8 @@ those of the register tiles that all convolutions use.
 Source: Lavin & Gray 2015 (arXiv 1509.09308), sections 4 and 5.
 """
 
+from functools import partial
+
 import numpy as np
 
 from libc.math cimport INFINITY
@@ -341,7 +343,7 @@ def prepare_winograd(placed, form):
 
     packed, panels, bias = placed.packed(
         f"winograd {form}",
-        lambda shelf: pack_winograd(weights, placed.constant("bias"), a.groups, form, instruction_set, shelf),
+        partial(pack_winograd, weights, placed.constant("bias"), a.groups, form, instruction_set),
     )
     step.keep = (packed, bias)
     step.panel = as_panels(packed, panels)
