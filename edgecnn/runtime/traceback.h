@@ -1,7 +1,7 @@
 /* Comes before everything else in the C that Cython makes (see setup.py).
 
    In the limited API Cython adds its line of a traceback by running a line of Python, between the moment an exception is set
-   and the moment it is caught or leaves (Cython 3.3.1, `__Pyx_AddTraceback`, the only user of Py_CompileString and PyEval_EvalCode). The
+   and the moment it is caught or leaves (Cython 3.2 and 3.3, `__Pyx_AddTraceback`, the only user of Py_CompileString and PyEval_EvalCode). The
    interpreter runs the handlers of signals there. If one raises, that exception is lost, and the first one has no traceback:
    an `except` in compiled code then releases a NULL, and the process ends. So compiled functions add no lines to tracebacks,
    signals are handled when Python code runs again, and an exception without a traceback is caught with None for one. */
