@@ -3,7 +3,7 @@
 #   make PYTHON=python3.12 test    another Python (3.11 or newer)
 #   make VENV=/tmp/venv test       another place for the virtual environment
 #   make BENCH="--networks MobileNet" bench    options of benchmarks/peers.py
-#   make WORKERS=8 test            more processes than two for the tests
+#   make WORKERS=8 test            more processes than two for the tests and the fuzzer
 #   make SECONDS=60 SEED=1 fuzz    how long, and which mutations (else others each time)
 #
 # The project is installed as users get it, not in editable mode: what is tested is what is shipped.
@@ -100,7 +100,7 @@ sanitize:
 	@PYTHON="$(PYTHON)" WORKERS="$(WORKERS)" .ci/sanitize.sh
 
 fuzz: $(VENV)/.project $(VENV)/.test
-	@$(BIN)/python -P fuzz/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -P fuzz/run.py --jobs $(WORKERS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: STEPS := 4
 bench: $(VENV)/.project $(VENV)/.bench

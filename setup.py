@@ -4,7 +4,7 @@ Sources of one extension are compiled for different instruction sets: `microkern
 everything else for the baseline, so that one wheel runs on every CPU of its architecture. Environment variables:
 
     EDGECNN_DEBUG=1                        bounds checks on in Cython, -O1 and assertions in C
-    EDGECNN_SANITIZE=address,undefined     GCC's or Clang's sanitizers in C; see .ci/sanitize.sh
+    EDGECNN_SANITIZE=address,undefined     GCC's or Clang's sanitizers in C, at -O1; see .ci/sanitize.sh
 """
 
 from __future__ import annotations
@@ -48,7 +48,14 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 # -ffp-contract=fast: -std=c11 alone turns the fusing of a multiply and an add off, and with it the FMA instructions.
 # Nothing here throws: without the tables for that a wheel is smaller by a twentieth.
-COMMON = ["-std=c11", "-O1" if DEBUG else "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
+COMMON = [
+    "-std=c11",
+    "-O1" if DEBUG or SANITIZE else "-O3",
+    "-g0",
+    "-fvisibility=hidden",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+]
 COMMON += [] if SANITIZE or sys.platform == "win32" else ["-fno-asynchronous-unwind-tables"]
 SANITIZERS = (
     [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"] if SANITIZE else []
@@ -80,7 +87,11 @@ INSTRUCTION_SETS = {"x86_64": ["avx2.c", "avx512.c"], "aarch64": ["neon.c"], "ar
 
 
 class BuildPerSource(build_ext):
-    """Compiles each source alone, with the flags of its instruction set added."""
+    """Compiles each source alone, with the flags of its instruction set added, on every core."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self) -> None:
         if sys.platform == "win32":

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,25 +150,29 @@ class Campaign:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=60, help="in all, shared by the formats (default: 60)")
+    parser.add_argument("--seconds", type=float, default=60, help="shared by the formats (default: 60)")
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--seed", type=int, default=None, help="of the mutations (default: another each time)")
     parser.add_argument("--keep", type=Path, default=CORPUS, help="where found files go (default: the corpus)")
     parser.add_argument("--memory", type=int, default=MEMORY, help="bytes for a worker; 0: no limit")
+    parser.add_argument("--jobs", type=int, default=1, help="formats that are tried at the same time (default: 1)")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else int.from_bytes(os.urandom(4), "little")
     print(f"seed {seed}", flush=True)
-    found = 0
-    for kind in arguments.formats:
-        campaign = Campaign(kind, arguments.seconds / len(arguments.formats), seed, arguments.keep, arguments.memory)
+    each = arguments.seconds / len(arguments.formats)
+
+    def campaign(kind: str) -> int:
+        campaign = Campaign(kind, each, seed, arguments.keep, arguments.memory)
         campaign.run()
-        rate = campaign.tried / campaign.seconds
         print(
-            f"{kind}: {campaign.tried} files, {rate:.0f} a second, {campaign.lines} lines reached, "
+            f"{kind}: {campaign.tried} files, {campaign.tried / each:.0f} a second, {campaign.lines} lines reached, "
             f"{len(campaign.findings)} new findings",
             flush=True,
         )
-        found += len(campaign.findings)
+        return len(campaign.findings)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        found = sum(pool.map(campaign, arguments.formats))
     return 1 if found else 0
 
 
