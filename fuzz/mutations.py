@@ -274,6 +274,8 @@ def h5(random: Random, data: bytes, other: bytes) -> bytes:
             else:
                 names: list[str] = []
                 file.visit(names.append)
+                if not names:
+                    return h5_noise(random, data)
                 place = random.choice(names)
                 match random.randrange(4):
                     case 0:

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -268,14 +269,18 @@ def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes], 
                 if left < 0:
                     raise ConversionError(f"{name}: {info.filename} unpacks to over {most} bytes; refused, for safety")
                 target.write(chunk)
+    except ConversionError:
+        raise
     except (
         zipfile.BadZipFile,
         zlib.error,
         lzma.LZMAError,
+        struct.error,
         OSError,
         RuntimeError,
         NotImplementedError,
         EOFError,
+        ValueError,  # a name in the local header that is no UTF-8
     ) as error:
         raise ConversionError(f"{name}: {info.filename} cannot be unpacked ({error}); the file is damaged") from error
 
