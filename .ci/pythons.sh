@@ -29,7 +29,12 @@ if git rev-parse --is-inside-work-tree > /dev/null 2>&1; then
         if [ -e "$file" ]; then printf '%s\0' "$file"; fi
     done | tar --null -T - -cf - | tar -xf - -C "$work/project"
 else
-    tar --exclude-vcs --exclude-ignore=.gitignore --exclude=./examples/output -cf - . | tar -xf - -C "$work/project"
+    # An unpacked archive, or the copy that .ci/run works in: all but what is made, this script's own folder among it.
+    made=(-name .git -o -path ./examples/output)
+    while read -r pattern; do
+        case $pattern in */?*) made+=(-o -path "./${pattern%/}") ;; *) made+=(-o -name "${pattern%/}") ;; esac
+    done < .gitignore
+    find . \( "${made[@]}" \) -prune -o -type f -print0 | tar --null -T - -cf - | tar -xf - -C "$work/project"
 fi
 files() { (cd "$1" && find . -type f ! -name PKG-INFO ! -path './edgecnn.egg-info/*' ! -name setup.cfg | sort); }
 files "$work/project" > "$work/files"
