@@ -28,6 +28,9 @@ RANDOM, PART = 6, ".part"
 LONGEST_NAME = 255
 """Bytes of a file's name, where the system does not tell."""
 
+COPIED = 2**20
+"""Bytes that are copied at a time."""
+
 FORGOTTEN_SECONDS = 86400.0
 """Age of a `.part` file from which on it is removed where locks cannot tell whether its writer lives."""
 
@@ -114,7 +117,10 @@ def replacing(path: str | os.PathLike[str], failure: Failure = DataFileError) ->
                     _take_after(descriptor, before)
                 os.fsync(descriptor)
                 if not beside:
-                    beside = _give_name(descriptor, folder, name, before is None)
+                    try:
+                        beside = _give_name(descriptor, folder, name, before is None)
+                    except PermissionError:  # Android lets no program make links
+                        _put_copy(descriptor, target, before)
                 if beside and os.name != "nt":  # while it is locked
                     os.replace(beside, target)
             if beside and os.name == "nt":  # which moves no file that is open
@@ -207,6 +213,25 @@ def _give_name(descriptor: int, folder: str, name: str, free: bool) -> str:
         return beside
     finally:
         os.close(place)
+
+
+def _put_copy(descriptor: int, target: str, before: os.stat_result | None) -> None:
+    """Puts a copy of a file that cannot be given a name in the target's place."""
+    folder, name = os.path.split(target)
+    copy, beside = _named(folder, name, PART)
+    try:
+        with os.fdopen(copy, "wb") as file:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            while chunk := os.read(descriptor, COPIED):
+                file.write(chunk)
+            file.flush()
+            if before is not None:
+                _take_after(copy, before)
+            os.fsync(copy)
+            os.replace(beside, target)
+    except BaseException:
+        _remove(beside)
+        raise
 
 
 def _named(folder: str, name: str, ending: str) -> tuple[int, str]:

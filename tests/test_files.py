@@ -288,6 +288,28 @@ def test_where_there_are_no_files_without_a_name_there_are_parts(
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"new"]
 
 
+@pytest.mark.parametrize("old", [None, b"precious"])
+def test_where_no_links_may_be_made_a_copy_takes_the_place(
+    old: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Android, whose security policy forbids them."""
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+        path.chmod(0o640)
+    monkeypatch.setattr(os, "link", forbidden)
+    content = os.urandom(files.COPIED + 17)
+    write_file(path, content)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["file"]
+    if old is not None:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 def test_suffixes_are_those_of_the_name() -> None:
     assert suffix_of("a/b.HTML", (".html", ".json"), "a page") == ".html"
     with pytest.raises(InputError, match=r"a page is saved as .html; given .txt"):
