@@ -8,6 +8,7 @@ images of one rank only (`SINGLE`) are built for each frame, and their results a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -80,10 +81,8 @@ class Frames(Builder):
         if operator == "transpose":
             changed["permutation"] = (1, *changed["permutation"])
         if operator == "reshape":
-            changed["shape"] = (
-                self._count(values) if -1 in changed["shape"] else self._count_or_rest(values),
-                *changed["shape"],
-            )
+            shape = self._inferred(values, changed["shape"])
+            changed["shape"] = (self._count(values) if -1 in shape else self._count_or_rest(values), *shape)
         if operator == "pad" and changed.get("mode") not in (None, "constant"):
             return self.frame(self._one_by_one(operator, values, attributes))
         return self.frame(self.outer(operator, *values, **changed))
@@ -97,6 +96,14 @@ class Frames(Builder):
                 f"the number of frames of {shapes} is unknown", "give the model's input a fixed number of frames"
             )
         return counts.pop() or 1 if counts else 1
+
+    def _inferred(self, values: Sequence[Operand], shape: Sequence[int]) -> Sequence[int]:
+        """A target shape of one frame without -1, where the sizes of the frame tell what that is."""
+        (sizes,) = (x.shape[2:] for x in values if isinstance(x, Tensor))
+        known = math.prod(size for size in shape if size != -1)
+        if None in sizes or known < 1 or math.prod(sizes) % known:
+            return shape
+        return [math.prod(sizes) // known if size == -1 else size for size in shape]
 
     def _count_or_rest(self, values: Sequence[Operand]) -> int:
         (x,) = (x for x in values if isinstance(x, Tensor))

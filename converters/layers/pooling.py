@@ -48,9 +48,12 @@ def convert_adaptive_pooling(layer: Layer, build: Builder, inputs: Sequence[Tens
     x = to_channels_last(layer, build, only(inputs, axes + 2))
     sizes = [size or 0 for size in x.shape[1:-1]]
     wanted = sizes_of(layer.config["output_size"], axes)
-    if min(sizes) < 1:
-        raise Unsupported(f"the size of its input {x.shape} is unknown", "give the model's input a fixed size")
     average = "Average" in layer.class_name
+    if min(sizes) < 1:
+        if not average or axes != 2:
+            raise Unsupported(f"the size of its input {x.shape} is unknown", "give the model's input a fixed size")
+        y = build("resize", x, sizes=wanted, method="area", rounding="tensorflow")  # the same windows, of any image
+        return from_channels_last(layer, build, y)
     if all(size % n == 0 for size, n in zip(sizes, wanted, strict=True)):
         pool_size = tuple(size // n for size, n in zip(sizes, wanted, strict=True))
         y = build("average_pool" if average else "max_pool", x, pool_size=pool_size, strides=pool_size)

@@ -123,6 +123,15 @@ def test_any_number_of_frames_where_all_of_them_are_computed_at_once() -> None:
         np.testing.assert_allclose(converted(given_frames), np.asarray(model(given_frames)), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    "inner", [lambda: layers.Flatten(), lambda: layers.Reshape((-1, 4)), lambda: layers.Reshape((8, 2))]
+)
+def test_any_number_of_frames_that_get_another_shape(inner: Callable[[], Any]) -> None:
+    x = layers.Input((None, 4, 4))
+    model = keras.Model(x, layers.TimeDistributed(layers.Dense(3))(layers.TimeDistributed(inner())(x)))
+    assert_agrees(with_weights(model))
+
+
 def test_weights_are_stored_once_for_all_frames() -> None:
     x = keras.Input((16, 9, 9, 8))
     inner = keras.Sequential([keras.Input((9, 9, 8)), layers.Conv2D(32, 3), layers.Conv2D(32, 3)])

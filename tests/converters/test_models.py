@@ -234,6 +234,17 @@ def test_shared_layers_and_models_keep_their_weights_once() -> None:
         assert sum(c.array.size for c in graph.constants.values()) <= model.count_params() + 8
 
 
+@pytest.mark.parametrize("wanted", [(2, 2), (3, 5), 1])
+def test_adaptive_average_pooling_of_any_size(wanted: Any) -> None:
+    keras = pytest.importorskip("keras")
+    if not hasattr(keras.layers, "AdaptiveAveragePooling2D"):
+        pytest.skip("this Keras has no AdaptiveAveragePooling2D")
+    x = keras.Input((None, None, 3))
+    model = keras.Model(x, keras.layers.AdaptiveAveragePooling2D(wanted)(x))
+    for sizes in (7, 10, 15):
+        assert_agrees(model, model, sizes=sizes)
+
+
 @pytest.mark.parametrize("sizes", [8, 13, 30])
 def test_plans_are_made_for_each_size_that_comes(sizes: int) -> None:
     keras = pytest.importorskip("keras")
