@@ -100,10 +100,10 @@ class Frames(Builder):
     def _inferred(self, values: Sequence[Operand], shape: Sequence[int]) -> Sequence[int]:
         """A target shape of one frame without -1, where the sizes of the frame tell what that is."""
         (sizes,) = (x.shape[2:] for x in values if isinstance(x, Tensor))
-        known = math.prod(size for size in shape if size != -1)
-        if None in sizes or known < 1 or math.prod(sizes) % known:
+        known, values_of_one = math.prod(size for size in shape if size != -1), math.prod(size or 0 for size in sizes)
+        if values_of_one == 0 or known < 1 or values_of_one % known:
             return shape
-        return [math.prod(sizes) // known if size == -1 else size for size in shape]
+        return [values_of_one // known if size == -1 else size for size in shape]
 
     def _count_or_rest(self, values: Sequence[Operand]) -> int:
         (x,) = (x for x in values if isinstance(x, Tensor))
