@@ -104,4 +104,4 @@ def test_each_allocation_may_fail(seed: str, threads: int, library: Path, tmp_pa
     lines = log.read_text().splitlines()
     assert run.returncode == 0, "\n".join(lines[-40:])
     assert [line for line in lines if not line.startswith("tried")] == []
-    assert int(lines[-1].split()[1]) > 10
+    assert int(lines[-1].split()[1]) >= 5
