@@ -139,7 +139,7 @@ install armv7l pytest hypothesis
 pip install --target "$work/site-x86_64" "$work"/dist/*_x86_64.whl h5py pytest hypothesis
 rm -rf "$work/checkout" "$work/answers"
 mkdir -p "$work/checkout" "$work/answers"
-cp -r "$work"/sdist/source/{tests,examples,pyproject.toml} "$work/checkout/"
+cp -r "$work"/sdist/source/{tests,examples,fuzz,pyproject.toml} "$work/checkout/"
 say "installed"
 
 # --- tests
