@@ -4,7 +4,7 @@
 #   make VENV=/tmp/venv test       another place for the virtual environment
 #   make BENCH="--networks MobileNet" bench    options of benchmarks/peers.py
 #   make WORKERS=8 test            more processes than two for the tests and the fuzzer
-#   make SECONDS=60 SEED=1 fuzz    how long, and which mutations (else others each time)
+#   make SECONDS=60 SEED=1 fuzz    how long, and which mutations (else others each time); PACED=1: as many files on every machine
 #
 # The project is installed as users get it, not in editable mode: what is tested is what is shipped.
 
@@ -100,7 +100,7 @@ sanitize:
 	@PYTHON="$(PYTHON)" WORKERS="$(WORKERS)" .ci/sanitize.sh
 
 fuzz: $(VENV)/.project $(VENV)/.test
-	@$(BIN)/python -P fuzz/run.py --jobs $(WORKERS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -P fuzz/run.py --jobs $(WORKERS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(PACED),--paced)
 
 bench: STEPS := 4
 bench: $(VENV)/.project $(VENV)/.bench

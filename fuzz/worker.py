@@ -1,4 +1,4 @@
-"""Tries mutated files one after the other in this process, until it is ended. What it tries now lies in a file that outlives it.
+"""Tries mutated files one after the other in this process, so many or until it is ended. What it tries now lies in a file that outlives it.
 
 Started by run.py; on standard output it says, a JSON object a line, what it found.
 """
@@ -17,8 +17,8 @@ from random import Random
 from types import CodeType, FrameType
 from typing import Any
 
-STATE = struct.Struct("<QQ")
-"""How many files were tried, and the length of the one that is being tried, which follows."""
+STATE = struct.Struct("<QQQ")
+"""How many files were tried, whether one is being tried (1) or made (0), and its length; its bytes follow."""
 MOST = 2**20
 """Bytes of a file."""
 POOL = 4000
@@ -98,7 +98,7 @@ def limit_memory(more: int) -> None:
 
 
 def main() -> None:
-    kind, seed, state_path, memory = sys.argv[1:]
+    kind, seed, state_path, memory, files = sys.argv[1:]
     import mutations
     import targets
 
@@ -115,7 +115,7 @@ def main() -> None:
 
     def attempt(count: int, data: bytes) -> None:
         state[STATE.size : STATE.size + len(data)] = data
-        state[: STATE.size] = STATE.pack(count, len(data))
+        state[: STATE.size] = STATE.pack(count, 1, len(data))
         try:
             with coverage:
                 targets.run(kind, data, folder)
@@ -130,13 +130,16 @@ def main() -> None:
         attempt(number, data)
     limit_memory(int(memory))
     seeds, count = len(pool), len(pool)
-    while True:
+    last = seeds + int(files) if int(files) else sys.maxsize
+    while count < last:
         # What was found last leads on; the seeds keep what is common in sight.
         index = (
             random.randrange(len(pool))
             if random.random() < 0.7
             else max(0, len(pool) - 1 - int(random.expovariate(0.05)))
         )
+        # Mutations of .h5 read files of earlier ones: where libhdf5 crashes then, edgecnn has no part in it.
+        state[: STATE.size] = STATE.pack(count, 0, 0)
         data = mutations.MUTATIONS[kind](random, pool[index], random.choice(pool))[:MOST]
         count += 1
         attempt(count, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,13 +101,48 @@ def test_a_campaign_tries_files_and_keeps_what_it_finds(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells what a process uses")
+def test_a_paced_campaign_tries_the_same_files_each_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", str(FUZZ / "run.py"), "--seconds", "1", "--seed", "1", "--formats", "ecnn"]
+    told = []
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, "--paced", "--keep", str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        told.append(re.sub(r"\d+ a second", "", done.stdout))
+    assert told[0] == told[1]
+    assert f"ecnn: {1000 + len(corpus('ecnn'))} files" in told[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells what a process uses")
+def test_a_crash_where_a_file_is_made_is_no_finding(tmp_path: Path) -> None:
+    """libhdf5, which mutates files of earlier mutations, is not what is tried."""
+    copy_fuzzer(tmp_path, ("ecnn",))
+    mutations = tmp_path / "mutations.py"
+    mutations.write_text(mutations.read_text().replace("MUTATIONS: dict", "import os\nMUTATIONS: dict", 1))
+    mutations.write_text(mutations.read_text().replace('"ecnn": ecnn,', '"ecnn": lambda *_: os.abort(),', 1))
+    command = [sys.executable, "-P", str(tmp_path / "run.py"), "--formats", "ecnn", "--seconds", "2"]
+    done = subprocess.run([*command, "--keep", str(tmp_path / "kept")], capture_output=True, text=True, check=False)
+    assert "ecnn: ended with -6 where a file was made" in done.stdout
+    assert done.returncode == 0
+    assert not (tmp_path / "kept").exists()
+
+
+def copy_fuzzer(folder: Path, kinds: tuple[str, ...]) -> None:
+    for path in (*FUZZ.glob("*.py"), FUZZ / "open.txt"):
+        (folder / path.name).write_text(path.read_text())
+    for kind in kinds:
+        (folder / "corpus" / kind).mkdir(parents=True)
+        for path in (FUZZ / "corpus" / kind).glob("seed-*"):
+            (folder / "corpus" / kind / path.name).write_bytes(path.read_bytes())
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells what a process uses")
 @pytest.mark.parametrize(
     ("fault", "found"), [("os.abort()", "ended with -6"), ("while True: pass", "hang"), ("1 / 0", "ZeroDivisionError")]
 )
 def test_crashes_hangs_and_other_errors_are_findings(fault: str, found: str, tmp_path: Path) -> None:
     """A fuzzer whose target does wrong with every file."""
-    for path in (*FUZZ.glob("*.py"), FUZZ / "open.txt"):
-        (tmp_path / path.name).write_text(path.read_text())
+    copy_fuzzer(tmp_path, ("ecnn",))
     targets = tmp_path / "targets.py"
     targets.write_text(
         targets.read_text().replace(
@@ -115,9 +151,6 @@ def test_crashes_hangs_and_other_errors_are_findings(fault: str, found: str, tmp
             1,
         )
     )
-    (tmp_path / "corpus" / "ecnn").mkdir(parents=True)
-    for path in (FUZZ / "corpus" / "ecnn").glob("seed-*"):
-        (tmp_path / "corpus" / "ecnn" / path.name).write_bytes(path.read_bytes())
     command = [sys.executable, "-P", str(tmp_path / "run.py"), "--formats", "ecnn", "--seconds"]
     seconds = "12" if found == "hang" else "4"
     done = subprocess.run(
