@@ -137,6 +137,7 @@ def test_runtime_code_imports_nothing_but_the_standard_library_numpy_and_what_is
         "training": {"keras", "matplotlib"},
         "integrations": {"ray"},
         "cli": {"rich"},
+        "__pyinstaller": {"PyInstaller"},
     }
     foreign: dict[str, set[str]] = {}
     for folder in ("edgecnn", "converters"):
