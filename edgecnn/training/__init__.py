@@ -1,6 +1,8 @@
 """Making trained Keras models cheaper, so that edgecnn runs them faster. Needs Keras 3: `pip install "edgecnn[train]"`.
 
-pruning.py       prune(), the callback Pruning
+pruning.py       prune() and its report
+callback.py      the callback Pruning, and those beside it
+pruner.py        which weights of a model go; holding.py: the constraints that keep them zero
 masks.py         which weights go: normalisation, patterns, quantiles, the schedule; NumPy alone
 sensitivity.py   what each layer can bear
 explore.py       all of it tried and measured: the Pareto front
@@ -16,19 +18,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgecnn.training.callback import pruning_class
 from edgecnn.training.channels import remove_channels
 from edgecnn.training.distillation import distillation
 from edgecnn.training.explore import Candidate, Exploration, explore
+from edgecnn.training.holding import release
 from edgecnn.training.keras_models import clone, refresh_statistics
 from edgecnn.training.masks import Pattern, Schedule, parse_pattern
-from edgecnn.training.pruning import (
-    LayerSparsity,
-    PruningReport,
-    layer_sparsity,
-    prunable_layers,
-    prune,
-    pruning_class,
-)
+from edgecnn.training.pruner import prunable_layers
+from edgecnn.training.pruning import LayerSparsity, PruningReport, layer_sparsity, prune
 from edgecnn.training.sensitivity import Sensitivity, sensitivity
 from edgecnn.training.structure import activation, average_pooling, batch_normalization, separable
 
@@ -52,6 +50,7 @@ __all__ = [
     "prunable_layers",
     "prune",
     "refresh_statistics",
+    "release",
     "remove_channels",
     "sensitivity",
     "separable",

@@ -27,7 +27,8 @@ from edgecnn.training.keras_models import (
     load_model,
     seed_random_layers,
 )
-from edgecnn.training.pruning import numbered_epochs, prune, settings
+from edgecnn.training.pruner import settings
+from edgecnn.training.pruning import numbered_epochs, prune
 from edgecnn.training.structure import activation, average_pooling, batch_normalization, separable
 
 REWRITES: dict[str, Callable[[Any], Any]] = {

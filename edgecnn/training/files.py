@@ -21,7 +21,8 @@ from edgecnn.tools.arrays import read_arrays
 from edgecnn.tools.text import printable, size_text, table
 from edgecnn.tools.verify import sample_inputs
 from edgecnn.training.keras_models import check_compiled, load_model
-from edgecnn.training.pruning import PruningReport, prune, settings
+from edgecnn.training.pruner import settings
+from edgecnn.training.pruning import PruningReport, prune
 
 Array = np.ndarray[Any, Any]
 

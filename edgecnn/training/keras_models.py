@@ -7,6 +7,7 @@ anything: tensors of Keras to build a model, or what a file wants to know about 
 from __future__ import annotations
 
 import math
+import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,28 @@ def import_keras() -> Any:
 def is_real(value: Any) -> bool:
     """Whether a value is a finite number."""
     return isinstance(value, int | float | np.floating) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_flag(value: Any, name: str) -> bool:
+    """A truth value.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name}={value!r}: wanted True or False")
+    return bool(value)
+
+
+def whole(value: Any, name: str, least: int) -> int:
+    """A whole number that an argument gives.
+
+    Raises:
+        InputError: it is none, or less.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
+        raise InputError(f"{name}={value!r}: wanted a whole number, {least} or more")
+    return operator.index(value)
 
 
 def to_array(value: Any) -> Array:

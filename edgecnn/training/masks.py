@@ -8,6 +8,7 @@ Source: Han et al. 2015, arXiv 1506.02626 (magnitudes); Zhu & Gupta 2017, arXiv 
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ BLOCK = 16
 BLOCKS = (4, 8, 16, 32)
 NORMALISATIONS = ("rms", "max", None)
 SCOPES = ("layer", "network")
+
+CHOICES = 50
+"""How often gradual pruning chooses masks anew; more brings no accuracy, and each takes a sort of all weights."""
 
 
 @dataclass(frozen=True)
@@ -204,16 +208,30 @@ class Schedule:
     initial: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("begin", "end", "frequency"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise InputError(f"Schedule: {name}={value!r}: wanted a whole number of optimizer steps")
+            object.__setattr__(self, name, operator.index(value))
+        if isinstance(self.initial, bool) or not isinstance(self.initial, int | float | np.floating):
+            raise InputError(f"Schedule: initial={self.initial!r}: wanted a share from 0 to 1")
         if self.begin < 0 or self.end < self.begin or self.frequency < 1 or not 0 <= self.initial <= 1:
             raise InputError(
                 f"{self}: wanted 0 <= begin <= end (steps of the optimizer), frequency of 1 or more, initial from 0 to 1"
             )
 
-    def chooses_at(self, step: int) -> bool:
-        """Whether the masks are chosen anew after this step."""
-        if not self.begin <= step <= self.end:
-            return False
-        return step == self.end or (step - self.begin) % self.frequency == 0
+    @classmethod
+    def over(cls, steps: int) -> Schedule:
+        """Gradual pruning over a run of so many steps: the whole sparsity after half of them."""
+        end = max(1, steps // 2)
+        return cls(0, end, max(1, end // CHOICES))
+
+    def chosen(self, after: int, step: int) -> int | None:
+        """The last step at which masks are chosen, later than `after` and up to `step`; None without one."""
+        if self.end <= step:
+            return self.end if after < self.end else None
+        last = self.begin + (step - self.begin) // self.frequency * self.frequency
+        return last if self.begin <= step and after < last else None
 
     def share(self, step: int) -> float:
         """How much of the wanted sparsity there is after a step: 0 before `begin`, then a cubic rise to 1 at `end`.

@@ -18,8 +18,8 @@ from edgecnn.training.keras_models import (
     evaluate,
     to_array,
 )
-from edgecnn.training.masks import Pattern, Schedule, parse_pattern
-from edgecnn.training.pruning import Pruner, prunable_layers, settings
+from edgecnn.training.masks import Pattern, parse_pattern
+from edgecnn.training.pruner import Pruner, prunable_layers, settings
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 
@@ -116,7 +116,8 @@ def sensitivity(
         values = []
         try:
             for sparsity in sparsities:
-                Pruner(model, settings(sparsity, pattern, layers=[layer.name]), Schedule()).after(0)
+                pruner = Pruner(model, settings(sparsity, pattern, layers=[layer.name]))
+                pruner.zero(pruner.choose(1.0))
                 values.append(measured()[1])
                 _restore(layer, kept)
         finally:

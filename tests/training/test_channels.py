@@ -9,8 +9,7 @@ import pytest
 
 from edgecnn.errors import InputError
 from edgecnn.training import remove_channels
-from edgecnn.training.masks import Schedule
-from edgecnn.training.pruning import Pruner, settings
+from edgecnn.training.pruner import Pruner, settings
 from training_networks import NETWORKS, SIZE, compiled, images, values
 
 keras = pytest.importorskip("keras")
@@ -19,7 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def masked(model: Any, sparsity: float, layers: Any = None) -> Any:
-    Pruner(model, settings(sparsity, "channel", layers=layers), Schedule()).after(0)
+    pruner = Pruner(model, settings(sparsity, "channel", layers=layers))
+    pruner.zero(pruner.choose(1.0))
     return model
 
 

@@ -126,14 +126,29 @@ def test_a_threshold_zeroes_what_scores_less() -> None:
 
 def test_the_cubic_schedule_rises_as_in_the_paper() -> None:
     schedule = Schedule(begin=100, end=300, frequency=50)
-    assert [step for step in range(400) if schedule.chooses_at(step)] == [100, 150, 200, 250, 300]
+    assert [step for step in range(400) if schedule.chosen(step - 1, step) == step] == [100, 150, 200, 250, 300]
+    assert [schedule.chosen(*steps) for steps in ((100, 149), (100, 203), (240, 500), (300, 301))] == [
+        None,
+        200,
+        300,
+        None,
+    ]
     assert [schedule.share(step) for step in (0, 99, 100, 200, 300, 1000)] == [0, 0, 0, 1 - 0.5**3, 1, 1]
     assert Schedule(0, 10, 3, initial=0.5).share(0) == 0.5
     assert Schedule().share(0) == 1
-    assert Schedule().chooses_at(0)
+    assert Schedule().chosen(-1, 0) == 0
+    assert Schedule.over(1000) == Schedule(0, 500, 10)
+    assert Schedule.over(1) == Schedule(0, 1, 1)
 
 
 @pytest.mark.parametrize("fields", [(-1, 0, 1), (5, 4, 1), (0, 1, 0), (0, 1, 1, 1.5)])
 def test_a_schedule_that_cannot_be_meant_is_refused(fields: Any) -> None:
     with pytest.raises(InputError, match="begin <= end"):
         Schedule(*fields)
+
+
+@pytest.mark.parametrize("fields", [(0.5, 1.5), (0, 4, 1.0), (0, 4, True), ("0", 4), (0, 4, 1, "all")])
+def test_a_schedule_counts_in_whole_numbers(fields: Any) -> None:
+    with pytest.raises(InputError, match=r"Schedule: \w+=.*: wanted a"):
+        Schedule(*fields)
+    assert Schedule(np.int64(0), np.int32(4)) == Schedule(0, 4)
