@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -78,7 +80,7 @@ def pruning_class() -> type:
             pruner: the masks, from when training begins.
             step: batches seen.
             schedule: as given; once training has begun, with the steps that it has in this run.
-            remark: what else a backup must have been made with, as a text.
+            identity: what else a backup must have been made with, as texts by their names.
 
         Raises:
             InputError: an argument is out of range; when training begins: nothing to prune, or a backup of another model.
@@ -107,12 +109,13 @@ def pruning_class() -> type:
             self.schedule = self._asked = check_schedule(schedule)
             self.backup = None if backup is None else backup_path(backup)
             self.keep_backup = is_flag(keep_backup, "keep_backup")
-            self.remark = ""
+            self.identity: dict[str, str] = {}
             self.pruner: Pruner | None = None
             self.step = 0
             self._last_batch = -1
             self._iterations_before: int | None = 0
             self._companions = _Companions()
+            self._run: dict[str, str] = {}
 
         def set_model(self, model: Any) -> None:
             super().set_model(model)
@@ -128,6 +131,7 @@ def pruning_class() -> type:
                 self._fit_schedule()
             self.pruner.attach()
             self._iterations_before = self._iterations()
+            self._run = self._identity()
             if self.backup is not None and self.backup.exists():
                 self._restore(self.backup)
             elif self.pruner.dropped:
@@ -255,11 +259,23 @@ def pruning_class() -> type:
 
         def _save(self, path: Path, epoch: int) -> None:
             arrays = {f"variable/{i}": to_array(variable) for i, variable in enumerate(self._variables())}
-            arrays |= {"epoch": np.asarray(epoch), "settings": self._settings_text(), **self.get_state()}
+            arrays |= {"epoch": np.asarray(epoch), "run": np.asarray(json.dumps(self._run)), **self.get_state()}
             write_arrays(path, arrays, overwrite=True)
 
-        def _settings_text(self) -> Array:
-            return np.asarray(repr((self.settings, self._asked)) + self.remark)
+        def _identity(self) -> dict[str, str]:
+            """What determines a run, beside its data and first weights, which a callback does not see."""
+            found = {
+                "settings of pruning": repr(self.settings),
+                "schedule": repr(self._asked),
+                "number of epochs or batches": f"{self.params.get('epochs')} epochs of {self.params.get('steps')}",
+            }
+            optimizer, loss = self.model.optimizer, getattr(self.model, "loss", None)
+            if optimizer is not None:
+                settings = f"{type(optimizer).__name__} {optimizer.get_config()}"
+                # Not where a function lies, nor the number that Keras gives to another optimizer's name.
+                found["optimizer or learning rate"] = re.sub(" at 0x[0-9a-f]+|'name': '[^']*'", "", settings)
+            found["loss"] = loss if isinstance(loss, str) else str(getattr(loss, "name", type(loss).__name__))
+            return found | self.identity
 
         def _restore(self, path: Path) -> None:
             try:
@@ -272,8 +288,10 @@ def pruning_class() -> type:
             shapes = [tuple(variable.shape) for variable in variables]
             if [array.shape for array in saved] != shapes or f"variable/{len(variables)}" in arrays:
                 raise InputError(f"{path}: a backup of another model or optimizer; remove it to begin anew")
-            if str(arrays.get("settings")) != str(self._settings_text()):
-                raise InputError(f"{path}: a backup of other settings of pruning; remove it to begin anew")
+            run = json.loads(str(arrays["run"])) if "run" in arrays else {}
+            others = [name for name in {**run, **self._run} if run.get(name) != self._run.get(name)]
+            if others:
+                raise InputError(f"{path}: a backup of another run: other {', '.join(others)}; remove it to begin anew")
             for variable, array in zip(variables, saved, strict=True):
                 variable.assign(array)
             self.set_state(arrays)

@@ -24,8 +24,11 @@ from edgecnn.training.keras_models import (
     check_data,
     check_model,
     evaluate,
+    is_real,
     load_model,
+    refresh_statistics,
     seed_random_layers,
+    whole,
 )
 from edgecnn.training.pruner import settings
 from edgecnn.training.pruning import numbered_epochs, prune
@@ -157,8 +160,9 @@ def explore(
         InputError: as for `prune`, before any training; an input of open size, which cannot be timed.
         UnsupportedLayerError: edgecnn cannot convert the model.
     """
-    if not seconds > 0 or epochs < 1:
-        raise InputError(f"seconds={seconds}, epochs={epochs}: wanted numbers above zero")
+    if not is_real(seconds) or not seconds > 0:
+        raise InputError(f"seconds={seconds!r}: wanted a number above zero")
+    epochs, batch_size, seed = whole(epochs, "epochs", 1), whole(batch_size, "batch_size", 1), whole(seed, "seed", 0)
     for pattern in patterns:
         for sparsity in sparsities:
             settings(sparsity, pattern)
@@ -233,12 +237,13 @@ class _Search:
             seed_random_layers(made, self.seed)
             data = self.train.shuffled(self.seed) if isinstance(self.train, ArrayBatches) else as_dataset(self.train)
             made.fit(data, epochs=self.epochs, verbose=0, shuffle=False, callbacks=[numbered_epochs(data)])
+            refresh_statistics(made, self.train)  # a new layer's moving averages still remember how it began
             self.rewritten[names] = made
         return self.rewritten[names]
 
     @staticmethod
     def _data(data: Any) -> Any:
-        return (data.x, data.y) if isinstance(data, ArrayBatches) else data
+        return data.parts if isinstance(data, ArrayBatches) else data
 
     def _measure(self, title: str, made: Any) -> None:
         number = len(self.found)

@@ -286,21 +286,24 @@ def batches(data: Any, batch_size: int, name: str = "data") -> Any:
     """Data as batches that can be gone through again and again.
 
     Args:
-        data: (x, y) of arrays (x: an array, or a list or dict of them), or a data set that gives (x, y) each time it is
-            iterated (keras.utils.PyDataset, tf.data.Dataset, a list of batches).
+        data: (x, y) or (x, y, sample_weight) of arrays (x and y: an array, or a list or dict of them), or a data set that gives
+            such batches each time it is iterated (keras.utils.PyDataset, tf.data.Dataset, a list of batches).
         batch_size: images in a batch, for arrays.
 
     Raises:
-        InputError: no such data, none at all, or arrays of different lengths.
+        InputError: no such data, none at all, data without end, arrays of different lengths, images that are no numbers.
     """
-    if isinstance(data, tuple | list) and len(data) == 2 and all(_is_arrays(part) for part in data):
-        return ArrayBatches(data[0], data[1], batch_size, name)
+    batch_list = isinstance(data, list) and all(isinstance(part, tuple) for part in data)
+    if isinstance(data, tuple | list) and not batch_list and len(data) in (2, 3) and all(map(_is_arrays, data)):
+        return ArrayBatches(data, batch_size, name)
     if iter_once(data):
         raise InputError(
             f"{name}: a generator can be used once only; give arrays (x, y), a PyDataset or a tf.data.Dataset"
         )
     if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__"):
         raise InputError(f"{name}: wanted arrays (x, y) or a data set of batches, given {type(data).__name__}")
+    if is_endless(data):
+        raise InputError(f"{name}: it has no end; give data.take(n), n batches that are an epoch")
     if not any(True for _ in iterate(data, 1)):
         raise InputError(f"{name}: there is no batch in it")
     return data
@@ -309,6 +312,13 @@ def batches(data: Any, batch_size: int, name: str = "data") -> Any:
 def iter_once(data: Any) -> bool:
     """Whether going through the data uses it up."""
     return hasattr(data, "__next__")
+
+
+def is_endless(data: Any) -> bool:
+    """Whether a data set says that going through it never ends, as after `repeat()`."""
+    if callable(getattr(data, "cardinality", None)):
+        return int(data.cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
+    return hasattr(data, "num_batches") and data.num_batches is None  # keras.utils.PyDataset
 
 
 def iterate(data: Any, most: int | None = None) -> Iterator[Any]:
@@ -333,33 +343,56 @@ class ArrayBatches:
     `shuffled` is what training wants: a run that goes on after an interruption sees what it would have seen.
     """
 
-    def __init__(self, x: Any, y: Any, size: int, name: str) -> None:
+    def __init__(self, parts: Sequence[Any], size: int, name: str) -> None:
         tree = import_keras().tree
-        self.x, self.y = (tree.map_structure(np.asarray, part) for part in (x, y))
-        lengths = {len(array) if array.ndim else 0 for array in tree.flatten((self.x, self.y))}
+        # Tuples, not lists: what Keras feeds a model with may turn lists into tensors.
+        self.parts = tuple(tree.lists_to_tuples(tree.map_structure(np.asarray, part)) for part in parts)
+        lengths = {len(array) if array.ndim else 0 for array in self.arrays()}
         if len(lengths) != 1:
             raise InputError(f"{name}: images and labels differ in number: {sorted(lengths)}")
         (self.count,) = lengths
         if not self.count:
             raise InputError(f"{name}: there are no images in it")
-        if size < 1:
-            raise InputError(f"batch_size={size}: wanted 1 or more")
-        self.size = size
+        self.size = whole(size, "batch_size", 1)
+        for array in self.arrays():
+            _check_numbers(array, name)
+
+    @property
+    def y(self) -> Any:
+        """Labels, as they were given."""
+        return self.parts[1]
 
     def __len__(self) -> int:
         return -(-self.count // self.size)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         return self.take(slice(index * self.size, (index + 1) * self.size))
 
-    def take(self, places: Any) -> tuple[Any, Any]:
-        """Images and labels at these places."""
+    def take(self, places: Any) -> tuple[Any, ...]:
+        """Images, labels and, if there are any, weights of samples at these places."""
         map_structure = import_keras().tree.map_structure
-        return map_structure(lambda array: array[places], self.x), map_structure(lambda array: array[places], self.y)
+        return tuple(map_structure(lambda array: array[places], part) for part in self.parts)
+
+    def arrays(self) -> list[Array]:
+        """All arrays, images first."""
+        return list(import_keras().tree.flatten(self.parts))
 
     def shuffled(self, seed: int) -> Any:
         """A keras.utils.PyDataset; its epochs are numbered by the caller, in `epoch`."""
         return _shuffled_class()(self, seed)
+
+
+def _check_numbers(array: Array, name: str) -> None:
+    """Refuse what would make NaN of every weight."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    for start in range(0, len(array), 1024):
+        finite = np.isfinite(array[start : start + 1024]).reshape(len(array[start : start + 1024]), -1).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"{name}: sample {start + int(np.argmin(finite))} holds NaN or infinity; leave it out, or mend it "
+                "(np.nan_to_num): one such sample makes NaN of every weight"
+            )
 
 
 def _shuffled_class() -> Any:
@@ -390,8 +423,7 @@ def check_data(model: Any, data: Any, name: str) -> None:
     first = next(iter(iterate(data, 1)))
     if not isinstance(first, tuple | list) or len(first) < 2:
         raise InputError(f"{name}: wanted batches of (images, labels); without labels nothing can be learnt")
-    x, y = first[0], first[1]
-    given = keras.tree.flatten(x)
+    given = keras.tree.flatten(first[0])
     if len(given) != len(model.inputs):
         raise InputError(f"{name}: model {model.name!r} takes {len(model.inputs)} inputs, given {len(given)}")
     for spec, array in zip(model.inputs, given, strict=True):
@@ -408,14 +440,16 @@ def check_data(model: Any, data: Any, name: str) -> None:
             raise InputError(
                 f"{name}: input {spec.name!r} of model {model.name!r} wants {_sizes(wanted)}, given {_sizes(found)}{hint}"
             )
-    _check_labels(model, x, y, data, name)
+    _check_labels(model, first, data, name)
 
 
 def _sizes(shape: Sequence[int | None]) -> str:
     return "(" + ", ".join(["N", *("any" if size is None else str(size) for size in shape[1:])]) + ")"
 
 
-def _check_labels(model: Any, x: Any, y: Any, data: Any, name: str) -> None:
+def _check_labels(model: Any, batch: Sequence[Any], data: Any, name: str) -> None:
+    x, y = batch[0], batch[1]
+    weights = batch[2] if len(batch) > 2 else None
     keras = import_keras()
     outputs = model(x, training=False)
     labels = keras.tree.flatten(data.y if isinstance(data, ArrayBatches) else y)
@@ -427,7 +461,7 @@ def _check_labels(model: Any, x: Any, y: Any, data: Any, name: str) -> None:
                 f"{name}: labels from {values.min()} to {values.max()}; the model tells {classes} classes apart, 0 to {classes - 1}"
             )
     try:
-        loss = float(to_array(model.compute_loss(x=x, y=y, y_pred=outputs)))
+        loss = float(to_array(model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights)))
     except Exception as error:  # whatever the backend says of shapes that do not fit
         shapes = [tuple(label.shape) for label in keras.tree.flatten(y)]
         raise InputError(

@@ -97,7 +97,7 @@ def prunable_layers(model: Any, layers: Sequence[str] | None = None) -> list[Any
     Args:
         layers: names, or patterns of names such as "block_*". None: convolutions of one to three axes, the pointwise part
             of separable ones, and dense layers; but not the first convolution, which is small and sees the image, and
-            not depthwise ones, which hold few weights. Biases and batch normalisation are never chosen.
+            not depthwise ones, which hold few weights, nor frozen ones. Biases and batch normalisation are never chosen.
 
     Raises:
         InputError: a name that no layer has, or that of a layer without kernel; nothing to prune.
@@ -108,7 +108,9 @@ def prunable_layers(model: Any, layers: Sequence[str] | None = None) -> list[Any
         chosen = [
             layer
             for layer in candidates
-            if type(layer).__name__ not in DEPTHWISE and not (convolutions and layer is convolutions[0])
+            if type(layer).__name__ not in DEPTHWISE
+            and not (convolutions and layer is convolutions[0])
+            and kernel_of(layer).trainable
         ]
     else:
         unknown = [name for name in layers if not any(fnmatchcase(layer.name, name) for layer in candidates)]

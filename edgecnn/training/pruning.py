@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from edgecnn.training.keras_models import (
     evaluate,
     import_keras,
     is_real,
+    iterate,
     refresh_statistics,
     seed_random_layers,
     set_learning_rate,
@@ -125,6 +126,8 @@ def prune(
     batch_size: int = 32,
     learning_rate: float | None = None,
     distill: float = 0.0,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[Any] = (),
     normalise: str | None = "rms",
     scope: str = "layer",
     layers: Sequence[str] | None = None,
@@ -138,8 +141,8 @@ def prune(
 
     Args:
         model: a compiled Keras model, functional or sequential; it stays as it is.
-        train_data: (x, y), arrays; x (N, height, width, channels) as the model takes it; or a PyDataset, a tf.data.Dataset
-            or a list of batches.
+        train_data: (x, y) or (x, y, sample_weight), arrays; x (N, height, width, channels) as the model takes it, a list or dict of
+            arrays for several inputs, y for several outputs; or a PyDataset, a tf.data.Dataset or a list of batches.
         sparsity: share of the weights to zero, from 0 to below 1 (default 0.8; "n:m" has its own). Of whole channels: share
             of the weights of the channels that can go.
         pattern: what is zeroed together. "weight": each by itself. "block", "block:8": 16 (or 4, 8, 32) neighbouring
@@ -154,6 +157,8 @@ def prune(
         learning_rate: for fine-tuning; None: as the model was compiled.
         distill: share of the loss of fine-tuning, from 0 to 1, that asks a classifier for the answers of the model as it
             was; see `distillation`. 0.5 keeps more accuracy (docs/pruning.md), and takes about a fifth more time.
+        class_weight: by the number of a class, how much its samples count in fine-tuning, as for `model.fit`.
+        callbacks: of Keras, for fine-tuning. They see the zeros; the best epoch is one after the sparsity is reached.
         normalise: what |w| of a kernel is divided by, so that layers compare: "rms", its root mean square; "max", its
             largest value; None. It matters with a threshold, over the whole network, and where layers share channels.
         scope: "layer": every layer gets the sparsity; "network": all together do. A layer keeps one unit at least.
@@ -217,8 +222,14 @@ def prune(
         backup=place,
         keep_backup=True,
     )
-    if distill:
-        callback.remark = f" distill={distill} from {_checksum(model):08x}"
+    callback.identity = {
+        "weights to begin with": f"{_checksum(to_array(variable) for variable in model.weights):08x}",
+        "data": f"{_checksum(data.arrays() if isinstance(data, ArrayBatches) else _first_batch(data)):08x}",
+        "batch_size": str(batch_size),
+        "seed": str(seed),
+        "distill": str(distill),
+        "class_weight": str(None if class_weight is None else sorted(class_weight.items())),
+    }
     history: dict[str, list[float]] = {}
     if epochs:
         given = data.shuffled(seed) if isinstance(data, ArrayBatches) else as_dataset(data)
@@ -229,7 +240,9 @@ def prune(
                 callbacks=[
                     callback,
                     numbered_epochs(given, lambda epoch: tell(f"fine-tuning: epoch {epoch + 1} of {epochs}")),
+                    *callbacks,
                 ],
+                class_weight=None if class_weight is None else dict(class_weight),
                 verbose=1 if progress is True else 0,
                 shuffle=False,
             )
@@ -258,12 +271,16 @@ def prune(
     return result, report
 
 
-def _checksum(model: Any) -> int:
-    """Of a model's weights."""
+def _checksum(arrays: Iterable[Array]) -> int:
     found = 0
-    for variable in model.weights:
-        found = zlib.crc32(np.ascontiguousarray(to_array(variable)).tobytes(), found)
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
     return found
+
+
+def _first_batch(data: Any) -> list[Array]:
+    """What of a data set can be looked at without going through it."""
+    return [to_array(part) for part in import_keras().tree.flatten(next(iter(iterate(data, 1))))]
 
 
 def _silent(text: str) -> None:
@@ -278,7 +295,7 @@ def _batches_in(data: Any) -> int:
 
 
 def numbered_epochs(data: Any, tell: Callable[[int], None] = lambda epoch: None) -> Any:
-    """A callback that numbers the epochs of our data, from 0, and tells when one begins."""
+    """A callback that numbers the epochs of our data, from 0, tells when one begins, and stops where the loss is no number."""
     keras = import_keras()
 
     class NumberedEpochs(keras.callbacks.Callback):  # type: ignore[misc, name-defined, unused-ignore]
@@ -286,5 +303,13 @@ def numbered_epochs(data: Any, tell: Callable[[int], None] = lambda epoch: None)
             if hasattr(data, "epoch"):
                 data.epoch = epoch
             tell(epoch)
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            loss = (logs or {}).get("loss")
+            if loss is not None and not np.isfinite(loss):
+                raise InputError(
+                    f"training: the loss became {loss} at batch {batch + 1} of an epoch: an image or a label of the data is no "
+                    "number, or the learning rate is too high"
+                )
 
     return NumberedEpochs()

@@ -92,6 +92,10 @@ def separable(model: Any, layers: Sequence[str] | None = None) -> Any:
             activation=config["activation"],
             bias_initializer=config["bias_initializer"],
             bias_regularizer=config["bias_regularizer"],
+            activity_regularizer=config["activity_regularizer"],
+            bias_constraint=config["bias_constraint"],
+            depthwise_regularizer=config["kernel_regularizer"],
+            pointwise_regularizer=config["kernel_regularizer"],
             dtype=config["dtype"],
             **{name: config[name] for name in shared},
         )
@@ -225,7 +229,8 @@ def activation(model: Any, name: str, layers: Sequence[str] | None = None) -> An
     Args:
         model: functional or sequential.
         name: one of keras.activations, such as "relu", "relu6" or "hard_swish".
-        layers: as for `separable`; None: all with an activation of a rectifier's kind; not sigmoid, softmax or linear ones.
+        layers: as for `separable`; None: all with an activation of a rectifier's kind; not sigmoid, softmax or linear ones, nor those
+            whose answer is one of the model's, nor recurrent ones.
 
     Raises:
         InputError: no such activation; else as for `separable`.
@@ -241,8 +246,15 @@ def activation(model: Any, name: str, layers: Sequence[str] | None = None) -> An
     able = [
         layer
         for _, layer in _layers(model)
-        if isinstance(layer, kinds) or getattr(getattr(layer, "activation", None), "__name__", "") in REPLACED
+        if isinstance(layer, kinds)
+        or (
+            getattr(getattr(layer, "activation", None), "__name__", "") in REPLACED
+            and not isinstance(layer, keras.layers.RNN)  # its activation is part of how it remembers
+        )
     ]
+    if layers is None:
+        read = {id(source) for source, _ in _pairs(model)}
+        able = [layer for layer in able if id(layer) in read]
     chosen = _named(model, able, layers, "an activation that can be replaced")
 
     def replace(path: str, layer: Any, copier: Copier) -> Any:

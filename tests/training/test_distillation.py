@@ -212,7 +212,7 @@ def test_an_interrupted_lesson_ends_as_an_uninterrupted_one(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         pruned(y, 0.5, backup=backup, seed=1, progress=interrupted)
     for other in (0.0, 0.25):
-        with pytest.raises(InputError, match="other settings"):
+        with pytest.raises(InputError, match=r"a backup of another run: other distill"):
             pruned(y, other, backup=backup, seed=1)
     resumed = pruned(y, 0.5, backup=backup, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(resumed, pruned(y, 0.5, seed=1), strict=True))
