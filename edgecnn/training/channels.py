@@ -27,6 +27,7 @@ import numpy as np
 from edgecnn.errors import InputError
 from edgecnn.training.keras_models import (
     Copier,
+    again,
     check_model,
     import_keras,
     inputs_of,
@@ -455,11 +456,8 @@ def remove_channels(model: Any, name: str | None = None) -> Any:
         if id(layer) in copier.copies:
             return copier.copies[id(layer)](*arguments, **options)
         reads, makes = stay[id(layer)]
-        config = {**layer.get_config(), "name": copier.unique(path)}
-        for size in ("filters", "units"):
-            if size in config:
-                config[size] = int(makes.sum())
-        twin = copier.copies[id(layer)] = type(layer).from_config(config)
+        sizes = {size: int(makes.sum()) for size in ("filters", "units") if hasattr(layer, size)}
+        twin = copier.copies[id(layer)] = again(layer, name=copier.unique(path), **sizes)
         answer = twin(*arguments, **options)
         for old, new in zip(layer.weights, twin.weights, strict=True):
             new.assign(_cut(layer, old, reads, makes))

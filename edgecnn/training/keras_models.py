@@ -168,15 +168,59 @@ class _Answer:
 
 
 def rebuild(model: Any, call: Call, name: str | None = None) -> Any:
-    """A new functional model from a walk over tensors of Keras; see `walk`. Compiled as the old one was."""
+    """A new functional model from a walk over tensors of Keras; see `walk`. Compiled as the old one was.
+
+    Its outputs have the names of the old ones, by which losses and labels may be given; where an output came from a model inside,
+    an Identity has that model's name.
+    """
     keras = import_keras()
     inputs = keras.tree.map_structure(
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), inputs_of(model)
     )
     outputs = walk(model, inputs, call)
     new = keras.Model(inputs, outputs, name=name or model.name)
+    old_names = getattr(model, "output_names", new.output_names)
+    if not isinstance(model, keras.Sequential) and old_names != new.output_names:
+        named = [
+            tensor if old == now else keras.layers.Identity(name=old)(tensor)
+            for tensor, old, now in zip(new.outputs, old_names, new.output_names, strict=True)
+        ]
+        try:
+            new = keras.Model(inputs, keras.tree.pack_sequence_as(outputs, named), name=new.name)
+        except ValueError as error:  # a layer of a model inside has that name, too
+            raise InputError(
+                f"model {model.name!r}: its outputs cannot keep their names {old_names}: {error}; give the layers inside other names"
+            ) from error
     compile_like(new, model)
     return new
+
+
+def again(layer: Any, **changes: Any) -> Any:
+    """A layer of the same settings, without weights so far.
+
+    Args:
+        changes: settings that are others.
+
+    Raises:
+        InputError: its class cannot be made of its settings.
+    """
+    keras = import_keras()
+    if type(layer) is keras.layers.Lambda:  # Keras refuses code in settings; here is the function itself
+        names = ("mask", "arguments", "name", "dtype", "output_shape")
+        own = {
+            **layer.get_config(),
+            "mask": layer.mask,
+            "arguments": layer.arguments,
+            "output_shape": layer._output_shape,
+        }
+        return keras.layers.Lambda(layer.function, **{key: {**own, **changes}[key] for key in names if key in own})
+    try:
+        return type(layer).from_config({**layer.get_config(), **changes})
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise InputError(
+            f"layer {layer.name!r} ({type(layer).__name__}) cannot be made again from its settings ({str(error).splitlines()[0]}); "
+            "give its class get_config and from_config"
+        ) from error
 
 
 class Copier:
@@ -203,8 +247,7 @@ class Copier:
             return layer(*arguments, **options)
         if id(layer) in self.copies:
             return self.copies[id(layer)](*arguments, **options)
-        config = {**layer.get_config(), "name": self.unique(path)}
-        twin = self.copies[id(layer)] = type(layer).from_config(config)
+        twin = self.copies[id(layer)] = again(layer, name=self.unique(path))
         answer = twin(*arguments, **options)
         copy_state(layer, twin)
         return answer
@@ -260,7 +303,8 @@ def clone(model: Any) -> Any:
     """
     keras = import_keras()
     try:
-        twin = keras.models.clone_model(model)
+        lambdas = any(type(layer) is keras.layers.Lambda for layer in single_layers(model))
+        twin = keras.models.clone_model(model, **({"clone_function": again, "recursive": True} if lambdas else {}))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"model {model.name!r} cannot be cloned ({error}); give a functional or sequential model, "

@@ -97,12 +97,14 @@ def prunable_layers(model: Any, layers: Sequence[str] | None = None) -> list[Any
     Args:
         layers: names, or patterns of names such as "block_*". None: convolutions of one to three axes, the pointwise part
             of separable ones, and dense layers; but not the first convolution, which is small and sees the image, and
-            not depthwise ones, which hold few weights, nor frozen ones. Biases and batch normalisation are never chosen.
+            not depthwise ones, which hold few weights, nor frozen ones, nor those with LoRA weights. Biases and batch normalisation are never chosen.
 
     Raises:
         InputError: a name that no layer has, or that of a layer without kernel; nothing to prune.
     """
     candidates = [layer for layer in single_layers(model) if kernel_of(layer) is not None]
+    adapted = [layer for layer in candidates if getattr(layer, "lora_enabled", False)]
+    candidates = [layer for layer in candidates if layer not in adapted]
     if layers is None:
         convolutions = [layer for layer in candidates if type(layer).__name__ in (*CONVOLUTIONS, *SEPARABLE)]
         chosen = [
@@ -116,8 +118,18 @@ def prunable_layers(model: Any, layers: Sequence[str] | None = None) -> list[Any
         unknown = [name for name in layers if not any(fnmatchcase(layer.name, name) for layer in candidates)]
         if unknown:
             names = ", ".join(layer.name for layer in candidates) or "none"
+            if any(fnmatchcase(layer.name, name) for layer in adapted for name in unknown):
+                raise InputError(
+                    f"layers: {unknown} have LoRA weights beside their kernels, which would fill zeros again; prune first, and call "
+                    "enable_lora after that"
+                )
             raise InputError(f"layers: {unknown} name no layer with a kernel in model {model.name!r}; it has: {names}")
         chosen = [layer for layer in candidates if any(fnmatchcase(layer.name, name) for name in layers)]
+    if not chosen and adapted:
+        raise InputError(
+            f"model {model.name!r} has nothing to prune: {', '.join(repr(layer.name) for layer in adapted)} have LoRA weights beside "
+            "their kernels, which would fill zeros again; prune first, and call enable_lora after that"
+        )
     if not chosen:
         raise InputError(
             f"model {model.name!r} has nothing to prune: no convolution after the first one and no dense layer; "

@@ -203,6 +203,8 @@ def prune(
         if missing:
             raise InputError(f"schedule: {missing}")
     twin = clone(model)
+    if chosen.pattern.kind == "channel":
+        check_data(remove_channels(twin), data, "train_data")  # what fails, fails before training
     if learning_rate is not None:
         set_learning_rate(twin, learning_rate)
     seed_random_layers(twin, seed)

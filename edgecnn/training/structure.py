@@ -17,6 +17,7 @@ import numpy as np
 from edgecnn.errors import InputError
 from edgecnn.training.keras_models import (
     Copier,
+    again,
     batches,
     check_model,
     in_order,
@@ -171,20 +172,25 @@ def batch_normalization(model: Any, data: Any = None, layers: Sequence[str] | No
         getattr(keras.layers, name) for name in ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D")
     )
     normal = keras.layers.BatchNormalization
-    followed = {id(source) for source, reader in _pairs(model) if isinstance(reader, normal)}
+    pairs = _pairs(model)
+    read = {id(source) for source, _ in pairs}
+    followed = {id(source) for source, reader in pairs if isinstance(reader, normal)}
     able = [layer for _, layer in _layers(model) if isinstance(layer, kinds) and id(layer) not in followed]
     chosen = _named(model, able, layers, "a convolution that no batch normalisation follows")
     added: list[Any] = []
 
     def replace(path: str, layer: Any, copier: Copier) -> Any:
-        config = {**layer.get_config(), "name": copier.unique(path), "activation": None}
-        twin = type(layer).from_config(config)
-        axis = 1 if layer.data_format == "channels_first" else -1
-        between = normal(axis=axis, name=copier.unique(f"{path}_normalization"))
-        added.append(between)
         function = layer.activation
         linear = function is None or function is keras.activations.linear
-        after = None if linear else keras.layers.Activation(function, name=copier.unique(f"{path}_activation"))
+        # The layer's name is the convolution's; but an output is called as what answers, which comes last.
+        parts = ["convolution", "normalization"] if linear else ["convolution", "normalization", "activation"]
+        kept = 0 if id(layer) in read else len(parts) - 1
+        names = [copier.unique(path if number == kept else f"{path}_{part}") for number, part in enumerate(parts)]
+        twin = again(layer, name=names[0], activation=None)
+        axis = 1 if layer.data_format == "channels_first" else -1
+        between = normal(axis=axis, name=names[1])
+        added.append(between)
+        after = None if linear else keras.layers.Activation(function, name=names[2])
 
         def call(x: Any) -> Any:
             x = between(twin(x))
@@ -261,7 +267,7 @@ def activation(model: Any, name: str, layers: Sequence[str] | None = None) -> An
         unique = copier.unique(path)
         if isinstance(layer, kinds):
             return keras.layers.Activation(function, name=unique), None
-        twin = type(layer).from_config({**layer.get_config(), "name": unique, "activation": name})
+        twin = again(layer, name=unique, activation=name)
 
         def fill() -> None:
             for old, new in zip(layer.variables, twin.variables, strict=True):

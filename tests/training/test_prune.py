@@ -14,7 +14,7 @@ from training_networks import NETWORKS, SIZE, compiled, images, seeded, values
 
 keras = pytest.importorskip("keras")
 
-from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, refresh_statistics  # noqa: E402
+from edgecnn.training import Pruning, Schedule, layer_sparsity, prunable_layers, prune, refresh_statistics, sensitivity  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -357,3 +357,119 @@ def test_a_subclassed_model_is_pruned_in_place_but_not_copied() -> None:
     assert share(values(model.dense.kernel) == 0) == 0.5
     with pytest.raises(InputError, match="channels are removed from functional and sequential models"):
         model.fit(X, Y, verbose=0, callbacks=[Pruning(0.5, "channel")])
+
+
+def several(outputs: int) -> Any:
+    """Two inputs, one answer or more."""
+    layers = keras.layers
+    inputs = [keras.Input((SIZE, SIZE, 3), name=name) for name in ("left", "right")]
+    x = layers.Concatenate()([layers.Conv2D(8, 3)(given) for given in inputs])
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(x))
+    answers = [layers.Dense(4, "softmax", name=f"answer_{i}")(x) for i in range(outputs)]
+    model = keras.Model(inputs, answers if outputs > 1 else answers[0])
+    model.compile(
+        "adam", ["sparse_categorical_crossentropy"] * outputs if outputs > 1 else "sparse_categorical_crossentropy"
+    )
+    return model
+
+
+@pytest.mark.parametrize(
+    ("outputs", "data"),
+    [
+        (1, ([X, X], Y)),
+        (1, ((X, X), Y)),
+        (1, ({"left": X, "right": X}, Y)),
+        (1, ([X, X], Y, np.ones(16, np.float32))),
+        (2, ([X, X], [Y, Y])),
+        (2, ((X, X), (Y, Y))),
+    ],
+)
+def test_data_of_several_inputs_and_outputs(outputs: int, data: Any) -> None:
+    pruned, _ = prune(several(outputs), data, sparsity=0.5, pattern="weight", epochs=1, batch_size=8, progress=False)
+    assert all(share(where) == 0.5 for where in zeros(pruned).values())
+    found = sensitivity(several(outputs), data, sparsities=[0.5])
+    assert len(found.layers) == len(zeros(pruned))
+
+
+def test_weights_of_samples_and_classes_count() -> None:
+    """A sample of weight zero teaches nothing, nor does a class."""
+    only, options = (
+        (Y == 1).astype(np.float32),
+        {"epochs": 1, "batch_size": 16, "progress": False, "learning_rate": 0.01},
+    )
+    by_sample = prune(plain_without_chance(), (X, Y, only), **options)[0]
+    by_class = prune(plain_without_chance(), (X, Y), class_weight={0: 0.0, 1: 1.0, 2: 0.0, 3: 0.0}, **options)[0]
+    unweighted = prune(plain_without_chance(), (X, Y), **options)[0]
+    kernels = [values(model.get_layer("answer").kernel) for model in (by_sample, by_class, unweighted)]
+    np.testing.assert_allclose(kernels[0], kernels[1], atol=1e-6)
+    assert np.abs(kernels[0] - kernels[2]).max() > 1e-3
+
+
+def plain_without_chance() -> Any:
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((SIZE, SIZE, 3)), layers.Flatten(), layers.Dense(8, "relu"), layers.Dense(4, "softmax", name="answer")
+    ])  # fmt: skip
+    return compiled(model)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the data are TensorFlow's")
+def test_data_without_end_and_with_nan_are_refused() -> None:
+    import tensorflow as tf
+
+    options = {"epochs": 1, "progress": False}
+    endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).repeat()
+    with pytest.raises(InputError, match=r"train_data: it has no end; give data.take"):
+        prune(plain(), endless, **options)
+    pruned, _ = prune(plain(), endless.take(2), **options)
+    assert zeros(pruned)
+    damaged = X.copy()
+    damaged[13, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="the loss became nan at batch 2"):
+        prune(plain(), tf.data.Dataset.from_tensor_slices((damaged, Y)).batch(8), **options)
+
+
+def test_a_list_of_two_batches_is_no_pair_of_arrays() -> None:
+    pruned, _ = prune(plain(), [(X[:8], Y[:8]), (X[8:], Y[8:])], epochs=1, progress=False)
+    assert zeros(pruned)
+
+
+def test_frozen_layers_and_those_with_lora_stay() -> None:
+    model = plain()
+    model.get_layer("second").trainable = False
+    assert "second" not in [layer.name for layer in prunable_layers(model)]
+    assert [layer.name for layer in prunable_layers(model, ["second"])] == ["second"]
+    model.get_layer("hidden").enable_lora(2)
+    assert [layer.name for layer in prunable_layers(model)] == ["answer"]
+    with pytest.raises(InputError, match=r"\['hidden'\] have LoRA weights"):
+        prunable_layers(model, ["hidden"])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"data": (X + 0.5, Y)}, "data"),
+        ({"seed": 4}, "seed"),
+        ({"learning_rate": 0.5}, "optimizer or learning rate"),
+        ({"batch_size": 4}, "number of epochs or batches, batch_size"),
+        ({"epochs": 3}, "number of epochs or batches"),
+        ({"sparsity": 0.5}, "settings of pruning"),
+        ({"schedule": "one-shot"}, "schedule"),
+        ({"model": "other"}, "weights to begin with"),
+    ],
+)
+def test_a_backup_of_another_run_is_refused_by_what_differs(change: dict[str, Any], what: str, tmp_path: Path) -> None:
+    backup = tmp_path / "backup.npz"
+
+    def fail(model: Any) -> None:
+        raise OSError("no space left")
+
+    given: dict[str, Any] = {"epochs": 2, "batch_size": 8, "seed": 3, "progress": False, "backup": backup}
+    with pytest.raises(OSError, match="no space left"):
+        prune(plain(), (X, Y), save=fail, **given)
+    model, data = plain(), change.pop("data", (X, Y))
+    if change.pop("model", None):
+        model.get_layer("hidden").bias.assign(np.ones(24))
+    with pytest.raises(InputError, match=rf"a backup of another run: other {what}; remove it"):
+        prune(model, data, **{**given, **change})
+    assert backup.exists()

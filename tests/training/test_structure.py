@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecnn.errors import InputError
-from edgecnn.training import activation, average_pooling, batch_normalization, sensitivity, separable
+from edgecnn.training import (
+    activation,
+    average_pooling,
+    batch_normalization,
+    prune,
+    refresh_statistics,
+    remove_channels,
+    sensitivity,
+    separable,
+)
+from edgecnn.training.keras_models import batches
 from edgecnn.training.structure import factorise
 from training_networks import NETWORKS, images, values
 
@@ -150,3 +163,117 @@ def test_sensitivity_measures_each_layer_alone_and_leaves_the_model_alone(tmp_pa
 def test_sensitivity_refuses_what_cannot_be_meant(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         sensitivity(NETWORKS["plain"](keras), (X, Y), **options)
+
+
+def heads(loss: Any) -> Any:
+    """Two answers of models inside, whose losses go by the models' names."""
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation="relu")(layers.Conv2D(8, 3, activation="relu")(inputs))
+    x = layers.GlobalMaxPooling2D()(layers.MaxPooling2D()(x))
+    answers = [keras.Sequential([layers.Dense(8, "relu"), layers.Dense(4, "softmax")], name=name)(x) for name in loss]
+    model = keras.Model(inputs, answers)
+    model.compile("adam", loss=loss, metrics=dict.fromkeys(loss, "accuracy"))
+    return model
+
+
+LOSS = {"head_a": "sparse_categorical_crossentropy", "head_b": "sparse_categorical_crossentropy"}
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [separable, average_pooling, batch_normalization, lambda model: activation(model, "elu"), remove_channels],
+)
+def test_outputs_keep_their_names(rewrite: Any, tmp_path: Path) -> None:
+    model = rewrite(heads(LOSS))
+    assert model.output_names == list(LOSS)
+    model.save(tmp_path / "saved.keras")
+    for found in (model, keras.saving.load_model(tmp_path / "saved.keras")):
+        metrics = found.evaluate(X, {"head_a": Y, "head_b": Y}, verbose=0, return_dict=True)
+        assert {"head_a_accuracy", "head_b_accuracy"} <= set(metrics)
+
+
+def test_heads_inside_are_pruned_by_channels() -> None:
+    model = heads(LOSS)
+    smaller, report = prune(
+        model, (X, {"head_a": Y, "head_b": Y}), sparsity=0.5, pattern="channel", epochs=1, batch_size=8, progress=False
+    )
+    assert smaller.output_names == list(LOSS)
+    assert {"head_a_accuracy", "head_b_accuracy"} <= set(report.after)
+    assert smaller.count_params() < model.count_params()
+
+
+def test_an_output_that_is_normalised_keeps_its_name() -> None:
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu", name="first")(inputs)
+    y = layers.Conv2D(2, 3, activation="sigmoid", name="mask")(x)
+    z = layers.Conv2D(2, 3, name="score")(x)
+    found = batch_normalization(keras.Model(inputs, [y, z]))
+    assert found.output_names == ["mask", "score"]
+    assert found.get_layer("first").activation is keras.activations.linear
+
+
+def test_functions_as_layers_are_copied() -> None:
+    """Keras makes no function again from a file's settings; a live model has the function itself."""
+    layers, factor = keras.layers, 2.0
+    model = keras.Sequential([
+        keras.Input((8, 8, 3)),
+        layers.Conv2D(8, 3),
+        layers.Lambda(lambda x: x * factor, name="doubled"),
+        layers.Conv2D(8, 3),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(4, "softmax"),
+    ])  # fmt: skip
+    model.compile("adam", "sparse_categorical_crossentropy")
+    np.testing.assert_allclose(answers(remove_channels(model)), answers(model), atol=1e-6)
+    pruned, _ = prune(model, (X, Y), sparsity=0.5, pattern="weight", epochs=0, progress=False)
+    assert pruned.get_layer("doubled").function is model.get_layer("doubled").function
+
+
+def test_a_layer_that_cannot_be_made_again_is_named() -> None:
+    class Scaled(keras.layers.Layer):  # type: ignore[misc, name-defined, unused-ignore]
+        def __init__(self, by: float) -> None:
+            super().__init__(name="scaled")
+            self.by = by
+
+        def call(self, x: Any) -> Any:
+            return x * self.by
+
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3)(keras.layers.Conv2D(4, 3)(Scaled(2.0)(inputs))))
+    with pytest.raises(InputError, match=r"layer 'scaled' \(Scaled\) cannot be made again from its settings"):
+        separable(model)
+
+
+def test_regularisers_stay_where_a_kernel_is_factored() -> None:
+    layers = keras.layers
+    l2 = keras.regularizers.L2(0.01)
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, kernel_regularizer=l2, bias_constraint="non_neg")(layers.Conv2D(4, 3)(inputs))
+    found = separable(keras.Model(inputs, x)).layers[-1]
+    assert found.depthwise_regularizer.l2 == found.pointwise_regularizer.l2 == l2.l2
+    assert isinstance(found.bias_constraint, keras.constraints.NonNeg)
+
+
+def test_answers_and_memories_keep_their_activation() -> None:
+    layers = keras.layers
+    inputs = keras.Input((8, 3))
+    x = layers.LSTM(6)(layers.Conv1D(4, 3, activation="relu", name="inner")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, "tanh", name="answer")(x))
+    found = activation(model, "elu")
+    assert found.get_layer("inner").activation is keras.activations.elu
+    assert found.get_layer("answer").activation is keras.activations.tanh
+    assert activation(model, "elu", ["answer"]).get_layer("answer").activation is keras.activations.elu
+
+
+def test_candidates_with_new_statistics_are_refreshed() -> None:
+    """Statistics average over the training data before a candidate is judged, as `prune` has it."""
+    module, data = importlib.import_module("edgecnn.training.explore"), batches((X, Y), 8)
+    search = module._Search(data, data, "cpu", 1, 1, 8, 0, Path(), time.monotonic() + 100)
+    made = search._rewritten(NETWORKS["residual"](keras), ("relu",))
+    layers = [layer for layer in made.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [values(layer.moving_variance) for layer in layers]
+    refresh_statistics(made, data)
+    for layer, variance in zip(layers, before, strict=True):
+        np.testing.assert_allclose(variance, values(layer.moving_variance), rtol=1e-3)
