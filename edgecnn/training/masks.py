@@ -8,6 +8,7 @@ Source: Han et al. 2015, arXiv 1506.02626 (magnitudes); Zhu & Gupta 2017, arXiv 
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Sequence
@@ -182,12 +183,29 @@ def choose(
 
 def _smallest(scores: Array, sizes: Array, share: float) -> Array:
     """True for the units of the smallest scores that together have about `share` of the weights."""
+    if (
+        sizes == sizes[0]
+    ).all():  # no order is needed: a choice from a million single weights takes a few hundredths of a second
+        # As below: all whose middle lies before the share.
+        return _least(scores, math.ceil(share * len(scores) + 0.5) - 1)
     order = np.argsort(scores, kind="stable")
     amount = np.cumsum(sizes[order])
     # Between two numbers of units, the one that comes nearer.
     count = int(np.searchsorted(amount - sizes[order] / 2, share * amount[-1], side="left"))
     dropped = np.zeros(len(scores), bool)
     dropped[order[:count]] = True
+    return dropped & np.isfinite(scores)
+
+
+def _least(scores: Array, count: int) -> Array:
+    """True for so many of the smallest scores; of equal ones for those that come first. Never for infinite ones."""
+    count = min(count, len(scores))
+    if count < 1:
+        return np.zeros(len(scores), bool)
+    last = np.partition(scores, count - 1)[count - 1]
+    dropped = scores < last
+    equal = np.flatnonzero(scores == last)
+    dropped[equal[: count - int(dropped.sum())]] = True
     return dropped & np.isfinite(scores)
 
 

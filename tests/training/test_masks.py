@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from edgecnn.errors import InputError
 from edgecnn.training.masks import (
@@ -117,6 +118,21 @@ def test_over_the_network_the_weaker_layer_loses_more_but_keeps_its_best_unit() 
     assert [drop.tolist() for drop in each] == [[1, 1, 0, 0], [1, 1, 0, 0]]
     together = choose([weak, strong], [ones, ones], sparsity=0.5, scope="network")
     assert [drop.tolist() for drop in together] == [[1, 1, 1, 0], [1, 0, 0, 0]]
+
+
+@given(
+    arrays(np.float64, st.integers(1, 40), elements=st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 3.0])),
+    st.floats(0, 0.999),
+    st.integers(1, 16),
+)
+def test_units_of_one_size_go_as_if_they_were_sorted(scores: Any, share: float, size: int) -> None:
+    (dropped,) = choose([scores], [np.full(len(scores), size)], sparsity=share)
+    held = scores.copy()
+    held[np.argmax(held)] = np.inf
+    order = sorted(range(len(scores)), key=lambda place: (held[place], place))
+    count = sum((place + 0.5) < share * len(scores) for place in range(len(scores)))
+    wanted = [place for place in order[:count] if np.isfinite(held[place])]
+    assert sorted(wanted) == np.flatnonzero(dropped).tolist()
 
 
 def test_a_threshold_zeroes_what_scores_less() -> None:
