@@ -114,11 +114,18 @@ def _kept_of_each_group(magnitude: Array, pattern: Pattern) -> Array:
     """True for the largest of each group of input channels; the last group may be shorter and keeps the same share."""
     kept = np.zeros(magnitude.shape, bool)
     channels = magnitude.shape[-2]
-    for start in range(0, channels, pattern.of):
-        group = magnitude[..., start : start + pattern.of, :]
-        stay = -(-group.shape[-2] * pattern.keep // pattern.of)
-        best = np.argsort(-group, axis=-2, kind="stable")[..., :stay, :]
-        np.put_along_axis(kept[..., start : start + pattern.of, :], best, True, axis=-2)
+    whole = channels - channels % pattern.of
+    for first, last, size in ((0, whole, pattern.of), (whole, channels, channels - whole)):
+        if first == last:
+            continue
+        shape = (*magnitude.shape[:-2], (last - first) // size, size, magnitude.shape[-1])
+        groups = magnitude[..., first:last, :].reshape(shape)
+        stay = -(-size * pattern.keep // pattern.of)
+        for i in range(size):
+            # How many of a group come before this one: larger ones, and equal ones at earlier places.
+            before = (groups[..., :i, :] >= groups[..., i : i + 1, :]).sum(axis=-2)
+            before += (groups[..., i + 1 :, :] > groups[..., i : i + 1, :]).sum(axis=-2)
+            kept[..., first + i : last : size, :] = before < stay
     return kept
 
 
@@ -203,10 +210,11 @@ def _least(scores: Array, count: int) -> Array:
     if count < 1:
         return np.zeros(len(scores), bool)
     last = np.partition(scores, count - 1)[count - 1]
-    dropped = scores < last
+    dropped: Array = scores < last
     equal = np.flatnonzero(scores == last)
     dropped[equal[: count - int(dropped.sum())]] = True
-    return dropped & np.isfinite(scores)
+    finite: Array = np.isfinite(scores)
+    return dropped & finite
 
 
 @dataclass(frozen=True)

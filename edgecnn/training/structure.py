@@ -16,14 +16,17 @@ import numpy as np
 
 from edgecnn.errors import InputError
 from edgecnn.training.keras_models import (
+    REFRESH_BATCHES,
+    ArrayBatches,
     Copier,
     again,
     batches,
     check_model,
+    import_keras,
     in_order,
     is_graph,
+    iterate,
     rebuild,
-    refresh_statistics,
     to_array,
 )
 
@@ -211,22 +214,28 @@ def batch_normalization(model: Any, data: Any = None, layers: Sequence[str] | No
 
 
 def _settle(model: Any, added: Sequence[Any], data: Any) -> None:
-    """Statistics from data; scale and shift that undo them, so that nothing changes."""
-    trained = [layer for layer in model.layers if layer not in added and layer.trainable]
-    try:
-        for layer in trained:
-            layer.trainable = False
-        # Averages of one layer need the layers before to answer as they did: in training mode they normalise by the batch.
-        for layer in added:
-            for other in added:
-                other.trainable = other is layer
-            refresh_statistics(model, data)
-            scale = np.sqrt(to_array(layer.moving_variance) + layer.epsilon)
-            layer.gamma.assign(scale)
-            layer.beta.assign(to_array(layer.moving_mean))
-    finally:
-        for layer in (*trained, *added):
-            layer.trainable = True
+    """Statistics from data; scale and shift that undo them, so that nothing changes.
+
+    All layers at once: as they were added they change nothing, so what each of them reads is what the model always had there.
+    """
+    keras = import_keras()
+    reads = [[node.input_tensors[0] for node in layer._inbound_nodes] for layer in added]
+    probe = keras.Model(model.inputs, [tensor for tensors in reads for tensor in tensors])
+    sums = [np.zeros((2, layer.gamma.shape[0])) for layer in added]
+    count = 0
+    for batch in iterate(data.shuffled(0) if isinstance(data, ArrayBatches) else data, REFRESH_BATCHES):
+        found = iter(probe.predict_on_batch(batch[0]) if len(probe.outputs) > 1 else [probe.predict_on_batch(batch[0])])
+        for layer, tensors, total in zip(added, reads, sums, strict=True):
+            for _ in tensors:  # more than one where the layer is shared
+                array = np.asarray(next(found), np.float64)
+                axes = tuple(axis for axis in range(array.ndim) if axis != layer.axis % array.ndim)
+                total += np.stack([array.mean(axis=axes), array.var(axis=axes)]) / len(tensors)
+        count += 1
+    for layer, (mean, variance) in zip(added, sums, strict=True):
+        layer.moving_mean.assign(mean / count)
+        layer.moving_variance.assign(variance / count)
+        layer.gamma.assign(np.sqrt(to_array(layer.moving_variance) + layer.epsilon))
+        layer.beta.assign(to_array(layer.moving_mean))
 
 
 def activation(model: Any, name: str, layers: Sequence[str] | None = None) -> Any:
