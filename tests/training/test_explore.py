@@ -12,7 +12,7 @@ import pytest
 import edgecnn
 from edgecnn.errors import InputError
 from edgecnn.training import explore
-from edgecnn.training.explore import Candidate, beats
+from edgecnn.training.explore import Candidate, Exploration, beats
 from training_networks import NETWORKS, images, values
 
 keras = pytest.importorskip("keras")
@@ -80,3 +80,20 @@ def test_when_time_is_up_the_rest_is_named() -> None:
 def test_what_cannot_be_meant_is_told_at_once(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         explore(NETWORKS["plain"](keras), images(16), images(16), **options)
+
+
+def test_the_line_of_a_picture_never_falls() -> None:
+    """A candidate may be on the front for its bytes alone, slower and less accurate than others."""
+    found = Exploration(
+        tuple(
+            Candidate(name, accuracy, size, ms, True)
+            for name, accuracy, size, ms in (
+                ("a", 0.5, 9, 1.0),
+                ("b", 0.4, 1, 2.0),
+                ("c", 0.9, 5, 3.0),
+                ("d", 0.9, 4, 3.5),
+            )
+        ),
+        (),
+    )
+    assert [candidate.name for candidate in found._best_in_time()] == ["a", "c"]
