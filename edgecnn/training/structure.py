@@ -50,14 +50,14 @@ REPLACED = (
 
 
 def separable(model: Any, layers: Sequence[str] | None = None) -> Any:
-    """Turn ordinary 2-D convolutions into depthwise-separable ones.
+    """Turn ordinary convolutions of one or two axes into depthwise-separable ones.
 
-    Each kernel (h, w, in, out) becomes a depthwise one (h, w, in, 1) and a pointwise one (1, 1, in, out) whose product is
-    nearest to it by least squares: for each input channel, the best approximation of rank 1.
+    Each kernel (h, w, in, out), or (w, in, out), becomes a depthwise one (h, w, in, 1) and a pointwise one (1, 1, in, out) whose
+    product is nearest to it by least squares: for each input channel, the best approximation of rank 1.
 
     Args:
         model: functional or sequential.
-        layers: names, or patterns of names; None: all convolutions with a window larger than 1 x 1, but the first one.
+        layers: names, or patterns of names; None: all convolutions with a window larger than one pixel, but the first one.
 
     Returns:
         A model whose layers keep their names. It has to be fine-tuned.
@@ -68,7 +68,11 @@ def separable(model: Any, layers: Sequence[str] | None = None) -> Any:
     Source: Chollet 2017, arXiv 1610.02357 (the structure); Eckart & Young 1936 (the best approximation, by singular values).
     """
     keras = _check(model)
-    convolutions = [layer for _, layer in _layers(model) if type(layer) is keras.layers.Conv2D]
+    kinds = {
+        keras.layers.Conv1D: keras.layers.SeparableConv1D,
+        keras.layers.Conv2D: keras.layers.SeparableConv2D,
+    }
+    convolutions = [layer for _, layer in _layers(model) if type(layer) in kinds]
     able = [
         layer
         for layer in convolutions
@@ -91,7 +95,7 @@ def separable(model: Any, layers: Sequence[str] | None = None) -> Any:
             "use_bias",
             "trainable",
         )
-        new = keras.layers.SeparableConv2D(
+        new = kinds[type(layer)](
             name=copier.unique(path),
             activation=config["activation"],
             bias_initializer=config["bias_initializer"],
@@ -103,11 +107,12 @@ def separable(model: Any, layers: Sequence[str] | None = None) -> Any:
             dtype=config["dtype"],
             **{name: config[name] for name in shared},
         )
-        depthwise, pointwise = factorise(to_array(layer.kernel))
+        kernel = to_array(layer.kernel)
+        factors = factorise(kernel.reshape(-1, *kernel.shape[-3:]))  # a window of one axis is a row
 
         def fill() -> None:
-            new.depthwise_kernel.assign(depthwise)
-            new.pointwise_kernel.assign(pointwise)
+            for variable, factor in zip((new.depthwise_kernel, new.pointwise_kernel), factors, strict=True):
+                variable.assign(factor.reshape(tuple(variable.shape)))
             if layer.use_bias:
                 new.bias.assign(to_array(layer.bias))
 

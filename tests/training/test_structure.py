@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import edgecnn
+from edgecnn.converters import to_graph
 from edgecnn.errors import InputError
 from edgecnn.training import (
     activation,
@@ -277,3 +279,19 @@ def test_candidates_with_new_statistics_are_refreshed() -> None:
     refresh_statistics(made, data)
     for layer, variance in zip(layers, before, strict=True):
         np.testing.assert_allclose(variance, values(layer.moving_variance), rtol=1e-3)
+
+
+def test_convolutions_of_one_axis_are_factored_too() -> None:
+    """A kernel that is a product already answers the same, and converts."""
+    layers = keras.layers
+    inputs = keras.Input((20, 3))
+    x = layers.Conv1D(5, 3, strides=2, padding="same", activation="relu", name="second")(layers.Conv1D(4, 3)(inputs))
+    model = keras.Model(inputs, layers.Conv1D(2, 1)(x))
+    rng = np.random.default_rng(0)
+    kernel = rng.uniform(-1, 1, (3, 4, 1)) * rng.uniform(-1, 1, (1, 4, 5))
+    model.get_layer("second").kernel.assign(kernel)
+    model.get_layer("second").bias.assign(rng.uniform(-1, 1, 5))
+    found, x = separable(model), rng.uniform(-1, 1, (2, 20, 3)).astype(np.float32)
+    assert type(found.get_layer("second")) is layers.SeparableConv1D
+    np.testing.assert_allclose(values(found(x)), values(model(x)), atol=1e-5)
+    np.testing.assert_allclose(edgecnn.load(to_graph(found))(x), values(found(x)), atol=1e-5)
