@@ -9,7 +9,7 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ def pruning_class() -> type:
         callback, until `release`. Works on any Keras model, subclassed ones included (whole channels need a functional or
         sequential one, and stay in the model until `remove_channels`).
 
+        The share of zeros among the weights that are pruned is in the logs of each epoch, and so in the history, as "sparsity".
         A second `fit` with the same callback goes on where the first one ended.
 
         Args:
@@ -91,7 +92,7 @@ def pruning_class() -> type:
 
         def __init__(
             self,
-            sparsity: float | None = None,
+            sparsity: float | Mapping[str, float] | None = None,
             pattern: str | Pattern = "block",
             *,
             threshold: float | None = None,
@@ -163,6 +164,9 @@ def pruning_class() -> type:
             self._choose(before)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            assert self.pruner is not None
+            if logs is not None:
+                logs["sparsity"] = self.pruner.sparsity()
             if self.schedule == GRADUAL:  # the data did not know their length; now it is known
                 epochs = self.params.get("epochs") or 1
                 fitted = Schedule.over(self.step * epochs)

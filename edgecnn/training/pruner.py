@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
@@ -37,13 +37,14 @@ class Settings:
     """What is pruned, and how far.
 
     Attributes:
-        sparsity: share of the weights to zero; None for a threshold, and for "n:m", which has its own.
+        sparsity: share of the weights to zero; or names, and patterns of names, of layers with the share of each, the first that
+            fits counts; None for a threshold, and for "n:m", which has its own.
         threshold: normalised magnitude below which a unit goes; None for a sparsity.
         pattern, normalise, scope: see `prune`.
         layers: names, or patterns of names such as "block_*"; None: all that is pruned by default.
     """
 
-    sparsity: float | None
+    sparsity: float | tuple[tuple[str, float], ...] | None
     threshold: float | None
     pattern: Pattern
     normalise: str | None
@@ -52,7 +53,7 @@ class Settings:
 
 
 def settings(
-    sparsity: float | None = None,
+    sparsity: float | Mapping[str, float] | None = None,
     pattern: str | Pattern = "block",
     *,
     threshold: float | None = None,
@@ -74,21 +75,34 @@ def settings(
         layers = (layers,)
     if sparsity is not None and threshold is not None:
         raise InputError("sparsity and threshold: give one of them; each decides by itself what goes")
-    if sparsity is not None and not (is_real(sparsity) and 0 <= sparsity < 1):
+    chosen: float | tuple[tuple[str, float], ...] | None
+    chosen = tuple(sparsity.items()) if isinstance(sparsity, Mapping) else sparsity
+    for value in [value for _, value in chosen] if isinstance(chosen, tuple) else [] if chosen is None else [chosen]:
+        if is_real(value) and 0 <= value < 1:
+            continue
         raise InputError(
             f"sparsity={sparsity!r}: wanted a share of the weights from 0 to below 1 (0.8 zeroes four of five); "
             "a network of zeros answers nothing"
         )
     if threshold is not None and not (is_real(threshold) and threshold >= 0):
         raise InputError(f"threshold={threshold!r}: wanted a normalised magnitude of 0 or more")
-    if parsed.kind == "n:m":
+    if isinstance(chosen, tuple):
+        if not chosen or not all(isinstance(name, str) for name, _ in chosen):
+            raise InputError(f"sparsity={sparsity!r}: wanted names of layers and a share for each")
+        if layers is not None or scope != "layer" or parsed.kind not in ("weight", "block"):
+            raise InputError(
+                "sparsity by layers: its names are the layers, each has its own share (scope='layer'), and weights or blocks "
+                "go; leave layers, scope and other patterns out"
+            )
+        layers = tuple(name for name, _ in chosen)
+    elif parsed.kind == "n:m":
         own = 1 - parsed.keep / parsed.of
-        if threshold is not None or (sparsity is not None and not math.isclose(sparsity, own, abs_tol=1e-6)):
+        if threshold is not None or (chosen is not None and not math.isclose(chosen, own, abs_tol=1e-6)):
             raise InputError(f"pattern {parsed} has a sparsity of its own, {own:.4g}: leave sparsity and threshold out")
-        sparsity = None
-    elif sparsity is None and threshold is None:
-        sparsity = SPARSITY
-    return Settings(sparsity, threshold, parsed, normalise, scope, None if layers is None else tuple(layers))
+        chosen = None
+    elif chosen is None and threshold is None:
+        chosen = SPARSITY
+    return Settings(chosen, threshold, parsed, normalise, scope, None if layers is None else tuple(layers))
 
 
 def prunable_layers(model: Any, layers: Sequence[str] | None = None) -> list[Any]:
@@ -231,7 +245,23 @@ class Pruner:
             shapes = self.units.shapes if isinstance(self.units, KernelUnits) else []
             # The whole pattern is all that has a finite score.
             wanted = most_sparsity(self.settings.pattern, shapes) if share < 1 else 1.0
+        if isinstance(wanted, tuple):
+            own = [
+                next(value for name, value in wanted if fnmatchcase(layer.name, name)) for layer in self.units.layers()
+            ]
+            return [
+                choose([score], [size], sparsity=share * value)[0]
+                for score, size, value in zip(scores, sizes, own, strict=True)
+            ]
         return choose(scores, sizes, sparsity=share * wanted, scope=self.settings.scope)
+
+    def sparsity(self) -> float:
+        """Share of the weights that can go which the masks hold at zero now."""
+        if not self.dropped:
+            return 0.0
+        sizes = self.units.scores()[1]
+        gone = sum(int(size[drop].sum()) for size, drop in zip(sizes, self.dropped, strict=True))
+        return gone / sum(int(size.sum()) for size in sizes)
 
     def zero(self, dropped: list[Array]) -> None:
         """Zero units once; nothing holds them there."""

@@ -118,7 +118,7 @@ def prune(
     model: Any,
     train_data: Any,
     *,
-    sparsity: float | None = None,
+    sparsity: float | Mapping[str, float] | None = None,
     pattern: str | Pattern = "block",
     threshold: float | None = None,
     schedule: str | Schedule = "gradual",
@@ -144,7 +144,8 @@ def prune(
         train_data: (x, y) or (x, y, sample_weight), arrays; x (N, height, width, channels) as the model takes it, a list or dict of
             arrays for several inputs, y for several outputs; or a PyDataset, a tf.data.Dataset or a list of batches.
         sparsity: share of the weights to zero, from 0 to below 1 (default 0.8; "n:m" has its own). Of whole channels: share
-            of the weights of the channels that can go.
+            of the weights of the channels that can go. Or a share for each layer, {"conv_2": 0.5, "block_*": 0.9}: only these are
+            pruned; where several patterns fit a name, the first counts.
         pattern: what is zeroed together. "weight": each by itself. "block", "block:8": 16 (or 4, 8, 32) neighbouring
             output channels at one position of the window and one input channel, which edgecnn's kernels can skip. "2:4": two
             of four consecutive input channels stay. "channel": whole output channels, which are removed from the model

@@ -473,3 +473,43 @@ def test_a_backup_of_another_run_is_refused_by_what_differs(change: dict[str, An
     with pytest.raises(InputError, match=rf"a backup of another run: other {what}; remove it"):
         prune(model, data, **{**given, **change})
     assert backup.exists()
+
+
+def test_each_layer_has_a_sparsity_of_its_own() -> None:
+    """The first pattern that fits a name counts; what has no name stays."""
+    options = {"pattern": "weight", "epochs": 2, "batch_size": 8, "progress": False}
+    _, report = prune(plain(), (X, Y), sparsity={"second": 0.25, "s*": 0.9, "hidden": 0.75}, **options)
+    found = {layer.name: layer.zeros / layer.weights for layer in report.layers}
+    assert (found["second"], found["hidden"], found["answer"]) == (0.25, 0.75, 0.0)
+    assert found["stem"] == pytest.approx(0.9, abs=0.01)
+    weights = {layer.name: layer.weights for layer in report.layers if layer.name != "answer"}
+    wanted = sum(found[name] * size for name, size in weights.items()) / sum(weights.values())
+    assert report.history["sparsity"][-1] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": {}}, "wanted names of layers"),
+        ({"sparsity": {1: 0.5}}, "wanted names of layers"),
+        ({"sparsity": {"second": 1.0}}, "from 0 to below 1"),
+        ({"sparsity": {"third": 0.5}}, "name no layer with a kernel"),
+        ({"sparsity": {"second": 0.5}, "layers": ["second"]}, "leave layers"),
+        ({"sparsity": {"second": 0.5}, "pattern": "channel"}, "leave layers"),
+        ({"sparsity": {"second": 0.5}, "pattern": "2:4"}, "leave layers"),
+        ({"sparsity": {"second": 0.5}, "scope": "network"}, "leave layers"),
+    ],
+)
+def test_sparsities_of_layers_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prune(plain(), (X, Y), progress=False, **arguments)
+
+
+@pytest.mark.parametrize("pattern", ["block", "2:4", "channel"])
+def test_the_sparsity_is_in_the_logs(pattern: str) -> None:
+    sparsity = None if pattern == "2:4" else 0.6
+    _, report = prune(plain(), (X, Y), sparsity=sparsity, pattern=pattern, epochs=3, batch_size=4, progress=False)
+    shown = report.history["sparsity"]
+    assert len(shown) == 3
+    assert shown == sorted(shown)
+    assert shown[-1] == pytest.approx(0.5 if pattern == "2:4" else 0.6, abs=0.06)
