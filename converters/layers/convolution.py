@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.activation import function_of
 from edgecnn.converters.layers.reading import Unsupported
-from edgecnn.converters.layers.registry import Layer, from_channels_last, layer, only, sizes_of, to_channels_last
+from edgecnn.converters.layers.registry import (
+    Layer,
+    from_channels_last,
+    is_channels_first,
+    layer,
+    only,
+    sizes_of,
+    to_channels_last,
+)
 from edgecnn.graph import Tensor
 
 
@@ -46,9 +56,27 @@ def _finished(layer: Layer, build: Builder, operator: str, *operands: Any, **att
     rank = len(operands[0].shape)
     function = function_of(layer.config.get("activation"), layer.keras, rank)
     y = build(operator, *operands, **attributes, **function.attributes)
+    _check_bias(layer, y, operands[2])
     if function.is_separate:  # along the last axis of what Keras sees
         return function.apply(build, from_channels_last(layer, build, y))
     return from_channels_last(layer, build, y)
+
+
+def _check_bias(layer: Layer, y: Tensor, bias: Any) -> None:
+    """Refuses channels first with as many filters as the image is wide: TensorFlow-backed Keras adds the bias along the width
+    then, other backends along the channels (keras/src/backend/tensorflow/numpy.py, add).
+
+    Args:
+        y: the output, channels last.
+    """
+    if bias is None or not is_channels_first(layer) or layer.keras[0] < 3 or y.shape[-2] != bias.size:
+        return
+    if np.ptp(bias):
+        raise Unsupported(
+            f"its output is as wide as it has filters ({bias.size}), channels first: Keras adds its bias along the width on "
+            f"TensorFlow, along the channels elsewhere",
+            "use data_format='channels_last', use_bias=False, or images of another width",
+        )
 
 
 def _weights(layer: Layer, *names: str) -> list[Any]:

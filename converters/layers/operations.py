@@ -171,7 +171,27 @@ def convert_round(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Ten
 def convert_binary(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """Functions of two values, with broadcasting."""
     x, y = given(layer, 0, "x1", "x", "value"), given(layer, 1, "x2", "y", "bias")
+    if layer.class_name == "ops.Add" and isinstance(x, Tensor) and not isinstance(y, Tensor):
+        _check_added(x, np.asarray(y))
     return combine(build, _find(_BINARY, layer.class_name), x, y)
+
+
+def _check_added(x: Tensor, constant: Array) -> None:
+    """Refuses a constant that TensorFlow-backed Keras takes for a bias, by its only size above 1, and adds along another axis
+    than NumPy's rule and the other backends do (keras/src/backend/tensorflow/numpy.py, add)."""
+    long = [axis - constant.ndim for axis, size in enumerate(constant.shape) if size > 1]
+    rank = len(x.shape)
+    if len(long) != 1 or rank < 2 or not np.ptp(constant):
+        return
+    size = constant.shape[long[0]]
+    if size not in (x.shape[1], x.shape[-1]):
+        return
+    if (-1 if x.shape[-1] == size else 1 - rank) != long[0]:
+        raise Unsupported(
+            f"it adds a constant of shape {constant.shape} to {x.shape}, which Keras adds along another axis on TensorFlow than "
+            f"elsewhere",
+            "repeat the constant to the shape that it is added to: np.broadcast_to",
+        )
 
 
 @layer(*(full(name) for name in _ACTIVATIONS))
