@@ -84,6 +84,33 @@ def _floor_quotient(build: Builder, x: Any, y: Any) -> Tensor:
     return build.activation(combine(build, "divide", x, y), "floor")
 
 
+def is_power_of_two(value: Any) -> bool:
+    """Whether all numbers of a constant are powers of two, or such below 0: then quotients by them are exact."""
+    if isinstance(value, Tensor):
+        return False
+    numbers = np.asarray(operand(value))
+    return bool(np.isfinite(numbers).all() and (np.abs(np.frexp(numbers)[0]) == 0.5).all())
+
+
+def remainder(build: Builder, x: Any, y: Any) -> Tensor:
+    """x - floor(x / y) * y, which rounds nothing where y is a power of two.
+
+    TensorFlow and LiteRT compute the remainder exactly, however large x is. By other divisors the quotient is rounded, and
+    where it is rounded to a whole number the remainder is wrong by y.
+    """
+    if not is_power_of_two(y):
+        shown = "a computed divisor" if isinstance(y, Tensor) else np.array2string(np.asarray(y), threshold=4)
+        raise Unsupported(
+            f"it takes the remainder by {shown}, not by powers of two, and hangs on how the quotient is rounded",
+            "divide by a power of two, or write x - floor(x / y) * y, which is computed as it is written",
+        )
+    small = np.abs(np.asarray(operand(y))) < 1
+    if isinstance(x, Tensor) and small.any():  # whole parts go first: x / y might be too large a number
+        whole = build("multiply", build.activation(x, "sign"), build.activation(build.activation(x, "abs"), "floor"))
+        x = combine(build, "subtract", x, combine(build, "multiply", whole, small))
+    return combine(build, "subtract", x, combine(build, "multiply", _floor_quotient(build, x, y), y))
+
+
 def _difference_squared(build: Builder, x: Any, y: Any) -> Tensor:
     return build.activation(combine(build, "subtract", x, y), "square")
 
@@ -119,10 +146,7 @@ _OF_TWO: Mapping[str, tuple[Callable[[Builder, Any, Any], Tensor], tuple[str, ..
         ("DivideNoNan", "math.divide_no_nan"),
     ),
     "floor quotient": (_floor_quotient, ("FloorDivide", "compat.v1.floor_div", "math.floordiv")),
-    "remainder": (
-        lambda build, x, y: combine(build, "subtract", x, combine(build, "multiply", _floor_quotient(build, x, y), y)),
-        ("Mod", "math.floormod"),
-    ),
+    "remainder": (remainder, ("Mod", "math.floormod")),
     "squared difference": (_difference_squared, ("math.squared_difference",)),
     "log of sum": (_log_of_sum, ("Logaddexp",)),
 }

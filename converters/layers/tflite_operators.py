@@ -18,7 +18,7 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
-from edgecnn.converters.layers.choosing import chosen, negated
+from edgecnn.converters.layers.choosing import chosen, is_power_of_two, negated, remainder
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
 from edgecnn.converters.layers.reading import Unsupported
 from edgecnn.converters.layers.registry import LAYERS, Array, Layer, axis_of
@@ -347,7 +347,9 @@ def _floor_divide(x: Array, y: Array) -> Array:
 
 
 def _floor_rest(x: Array, y: Array) -> Array:
-    return np.asarray(x - _floor_divide(x, y) * y)
+    if x.dtype.kind != "f" and (np.asarray(y) == 0).any():
+        raise Unsupported("it divides by 0", "export the model again")
+    return np.asarray(np.mod(x, y))
 
 
 def _divide(x: Array, y: Array) -> Array:
@@ -818,8 +820,14 @@ def _squared_difference(call: Call, build: Builder) -> Tensor:
 @operator("FLOOR_DIV", "FLOOR_MOD")
 def _floor_division(call: Call, build: Builder) -> Tensor:
     x, y = call.value(0), call.value(1)
-    whole = build.activation(combine(build, "divide", x, y), "floor")
-    return whole if call.name == "FLOOR_DIV" else combine(build, "subtract", x, combine(build, "multiply", whole, y))
+    if call.name == "FLOOR_MOD":
+        return remainder(build, x, y)
+    if not is_power_of_two(y):
+        raise Unsupported(
+            "its divisor is no power of two, and LiteRT rounds the quotient down from more digits than float32 has",
+            "divide by a power of two, or write floor(x / y), which is computed as it is written",
+        )
+    return build.activation(combine(build, "divide", x, y), "floor")
 
 
 @operator("ADD_N")

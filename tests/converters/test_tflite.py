@@ -223,8 +223,8 @@ FUNCTIONS: dict[str, list[tuple[tuple[int | None, ...], Callable[..., Any]]]] = 
     "ELU": [((2, 5, 3), lambda x: tf.nn.elu(x))],
     "EXP": [((2, 5, 3), lambda x: tf.exp(x))],
     "FLOOR": [((2, 5, 3), lambda x: tf.floor(x))],
-    "FLOOR_DIV": [((2, 5, 3), lambda x: tf.math.floordiv(x, np.float32(0.75)))],
-    "FLOOR_MOD": [((2, 5, 3), lambda x: tf.math.floormod(x, np.float32(0.75)))],
+    "FLOOR_DIV": [((2, 5, 3), lambda x: tf.math.floordiv(x, np.float32(0.5)))],
+    "FLOOR_MOD": [((2, 5, 3), lambda x: tf.math.floormod(x, np.float32(0.5)))],
     "FULLY_CONNECTED": [((2, 3), lambda x: tf.nn.relu(x @ MATRIX)), ((2, 5, 3), lambda x: x @ MATRIX)],
     "GATHER": [
         ((2, 5, 3), lambda x: tf.gather(x, [2, 0, 1], axis=2)),
@@ -503,6 +503,17 @@ def test_fused_activations_that_litert_passes_over_are_refused(code: int, tmp_pa
     other = np.ones(3, np.float32)
     data = by_hand("ADD", (1, 6, 3), [other], (1, 6, 3), options=("AddOptions", {"FusedActivationFunction": code}))
     refused(data, tmp_path, f"activation is number {code}")
+
+
+@pytest.mark.parametrize("function", [tf.math.floordiv, tf.math.floormod])
+def test_divisors_that_are_no_powers_of_two_are_refused(function: Callable[..., Any], tmp_path: Path) -> None:
+    """LiteRT divides in float64, and takes remainders exactly: 0.3 by 0.1 is 2 and something."""
+    refused(of_function(lambda x: function(x, np.float32(0.1)), (2, 5, 3)), tmp_path, "power")
+    (x,) = inputs((2, 5, 3), low=-3e38, high=3e38)
+    x[0, 0] = -1e-8, np.inf, np.nan
+    for divisor in (0.25, -2.0):
+        data = of_function(lambda x, divisor=divisor: function(x, np.float32(divisor)), (2, 5, 3))
+        np.testing.assert_allclose(answers(data, [x], tmp_path)[0], of_litert(data, [x])[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("axes", [[2], [-2], []])
