@@ -35,7 +35,8 @@ def convert_dot(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tenso
     x, y = inputs
     pair = [axis_of(axis, len(z.shape), "it sums") for axis, z in zip(axes, (x, y), strict=True)]
     if layer.get("normalize", False):
-        x, y = (unit(build, z, (axis,)) for z, axis in zip((x, y), pair, strict=True))
+        epsilon = None if layer.keras[0] < 3 else 1e-7
+        x, y = (unit(build, z, (axis,), epsilon) for z, axis in zip((x, y), pair, strict=True))
     if not known(x.shape) or not known(y.shape):
         raise Unsupported("a size of its inputs is unknown", "give the model's input a fixed size")
     kept = [[a for a in range(1, len(z.shape)) if a != axis] for z, axis in zip((x, y), pair, strict=True)]
@@ -45,7 +46,14 @@ def convert_dot(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tenso
     return build.reshape(build("matmul", x, y), *(outer[0] + outer[1] or [1]))
 
 
-def unit(build: Builder, x: Tensor, axes: Sequence[int]) -> Tensor:
-    """x over its Euclidean norm along axes, which counts as 1e-6 at least."""
+def unit(build: Builder, x: Tensor, axes: Sequence[int], epsilon: float | None) -> Tensor:
+    """x over its Euclidean norm along axes.
+
+    Args:
+        epsilon: what the norm counts as at least (Keras 3); None: its square counts as 1e-12 at least (Keras 1 and 2).
+    """
     total = build.reduce(build.activation(x, "square"), "sum", axes, keepdims=True)
+    if epsilon is not None:
+        inverse = build.activation(total, "rsqrt")
+        return build("multiply", x, build("minimum", inverse, np.full(1, 1 / epsilon)))
     return build("multiply", x, build.activation(build("maximum", total, np.full(1, 1e-12)), "rsqrt"))

@@ -136,7 +136,7 @@ def convert_group_normalization(layer: Layer, build: Builder, inputs: Sequence[T
 def convert_unit_normalization(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """UnitNormalization: each vector along the axes over its length."""
     x = only(inputs)
-    return unit(build, x, _axes(layer, x))
+    return unit(build, x, _axes(layer, x), None if layer.keras[0] < 3 else 1e-12)
 
 
 @layer("LayerScale")

@@ -616,7 +616,7 @@ def convert_normalize(layer: Layer, build: Builder, inputs: Sequence[Tensor]) ->
     x = tensor(layer)
     if given(layer, None, "order", default=2) != 2:
         raise Unsupported("its norm is not the Euclidean one", "use order=2")
-    return unit(build, x, axes_of(layer, x))
+    return unit(build, x, axes_of(layer, x), float(given(layer, None, "epsilon", default=1e-7)))
 
 
 @layer("ops.Resize", "tf.image.resize")
