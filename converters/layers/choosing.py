@@ -271,12 +271,12 @@ def convert_norms(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Ten
     if layer.class_name == "ops.LayerNorm":
         x = build("subtract", x, build.reduce(x, "mean", axes, keepdims=True))
     power = build.reduce(build.activation(x, "square"), "mean", axes, keepdims=True)
-    epsilon = given(layer, None, "epsilon", default=None)
-    y = build(
-        "multiply",
-        plain if rms_scaling else x,
-        build.activation(build("add", power, np.full(1, float(epsilon or 1e-7))), "rsqrt"),
-    )
+    epsilon = float(given(layer, None, "epsilon", default=1e-7))
+    inverse = build.activation(build("add", power, np.full(1, epsilon)), "rsqrt")
+    last = [len(x.shape) - 1]
+    if layer.class_name == "ops.LayerNorm" and (list(axis) if isinstance(axis, list | tuple) else [axis]) != last:
+        scale, offset = (_along(value, axes, x) for value in (scale, offset))
+    y = build("multiply", plain if rms_scaling else x, inverse)
     y = y if scale is None else combine(build, "multiply", y, scale)
     return y if offset is None or rms_scaling else combine(build, "add", y, offset)
 
@@ -287,3 +287,17 @@ def convert_grayscale(layer: Layer, build: Builder, inputs: Sequence[Tensor]) ->
     if layer.get("data_format", "channels_last") == "channels_first":
         raise Unsupported("its channels come first", "put them last")
     return build("dense", tensor(layer), np.array([[0.2989], [0.5870], [0.1140]]))
+def _along(value: Any, axes: Sequence[int], x: Tensor) -> Any:
+    """A constant weight with its axes where the normalised ones are in x, as Keras reshapes one of another rank than x."""
+    if value is None or np.ndim(value) == len(x.shape):
+        return value
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
+    if None in sizes:
+        raise Unsupported(f"it normalises axes of unknown size, of {x.shape}", "give the input that size")
+    weight = np.asarray(value)
+    if weight.size != math.prod(size or 1 for size in sizes):
+        wanted = [x.shape[axis] for axis in axes]
+        raise Unsupported(f"a weight has shape {weight.shape}, the axes {axes} have sizes {wanted}", "give as many")
+    return weight.reshape([size or 1 for size in sizes])
+
+
