@@ -116,10 +116,30 @@ def _difference_squared(build: Builder, x: Any, y: Any) -> Tensor:
 
 
 def _log_of_sum(build: Builder, x: Any, y: Any) -> Tensor:
-    """log(e^x + e^y) = max(x, y) + log(1 + e^-|x - y|)."""
-    apart = build.activation(combine(build, "subtract", x, y), "abs")
+    """log(e^x + e^y) = max(x, y) + log(1 + e^-|x - y|); of two equal infinities, whose difference is NaN, that infinity."""
+    difference = combine(build, "subtract", x, y)
+    apart = build.activation(difference, "abs")
     rest = build.activation(build("multiply", apart, np.full(1, -1.0)), "exponential")
-    return build("add", combine(build, "maximum", x, y), build.activation(rest, "log1p"))
+    total = build("add", combine(build, "maximum", x, y), build.activation(rest, "log1p"))
+    return chosen(build, build("equal", difference, difference), total, combine(build, "add", x, y))
+
+
+def _heeding_no_nan(build: Builder, function: str, x: Any, y: Any) -> Tensor:
+    """The maximum or the minimum of two values, or, where one of them is NaN, the other."""
+    never_wins = -math.inf if function == "maximum" else math.inf
+
+    def replaced(value: Any, other: Any) -> Any:
+        one = operand(value)
+        if isinstance(one, Tensor):
+            return chosen(build, build("equal", one, one), one, other)
+        return np.where(np.isnan(np.asarray(one)), np.float32(never_wins), np.asarray(one))
+
+    return combine(build, function, replaced(x, y), replaced(y, x))
+
+
+def finite_or_zero(build: Builder, x: Tensor) -> Tensor:
+    """x where it is finite, else 0: what is taken out of exponents before they are summed up."""
+    return build("keep", x, build("less", build.activation(x, "abs"), np.full(1, math.inf)))
 
 
 _OF_TWO: Mapping[str, tuple[Callable[[Builder, Any, Any], Tensor], tuple[str, ...]]] = {
@@ -149,6 +169,8 @@ _OF_TWO: Mapping[str, tuple[Callable[[Builder, Any, Any], Tensor], tuple[str, ..
     "remainder": (remainder, ("Mod", "math.floormod")),
     "squared difference": (_difference_squared, ("math.squared_difference",)),
     "log of sum": (_log_of_sum, ("Logaddexp",)),
+    "larger number": (lambda build, x, y: _heeding_no_nan(build, "maximum", x, y), ("Fmax",)),
+    "smaller number": (lambda build, x, y: _heeding_no_nan(build, "minimum", x, y), ("Fmin",)),
 }
 
 
@@ -195,12 +217,12 @@ def convert_add_n(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Ten
 
 @layer("ops.Logsumexp", "tf.math.reduce_logsumexp")
 def convert_logsumexp(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
-    """log of the sum of e^x along axes, the largest x taken out."""
+    """log of the sum of e^x along axes, the largest x taken out if it is finite."""
     x = tensor(layer, 0, "input_tensor")
     axes, keepdims = axes_of(layer, x), bool(given(layer, 2, "keepdims", default=False))
-    top = build.reduce(x, "max", axes, keepdims=True)
+    top = finite_or_zero(build, build.reduce(x, "max", axes, keepdims=True))
     total = build.reduce(build.activation(build("subtract", x, top), "exponential"), "sum", axes, keepdims)
-    top = top if keepdims else build.reduce(x, "max", axes, keepdims=False)
+    top = top if keepdims else build.reduce(top, "max", axes, keepdims=False)
     return build("add", build.activation(total, "log"), top)
 
 
@@ -281,12 +303,6 @@ def convert_norms(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Ten
     return y if offset is None or rms_scaling else combine(build, "add", y, offset)
 
 
-@layer("ops.RGBToGrayscale", "tf.image.rgb_to_grayscale")
-def convert_grayscale(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
-    """Grey from red, green and blue."""
-    if layer.get("data_format", "channels_last") == "channels_first":
-        raise Unsupported("its channels come first", "put them last")
-    return build("dense", tensor(layer), np.array([[0.2989], [0.5870], [0.1140]]))
 def _along(value: Any, axes: Sequence[int], x: Tensor) -> Any:
     """A constant weight with its axes where the normalised ones are in x, as Keras reshapes one of another rank than x."""
     if value is None or np.ndim(value) == len(x.shape):
@@ -301,3 +317,9 @@ def _along(value: Any, axes: Sequence[int], x: Tensor) -> Any:
     return weight.reshape([size or 1 for size in sizes])
 
 
+@layer("ops.RGBToGrayscale", "tf.image.rgb_to_grayscale")
+def convert_grayscale(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
+    """Grey from red, green and blue."""
+    if layer.get("data_format", "channels_last") == "channels_first":
+        raise Unsupported("its channels come first", "put them last")
+    return build("dense", tensor(layer), np.array([[0.2989], [0.5870], [0.1140]]))

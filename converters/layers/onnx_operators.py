@@ -20,7 +20,7 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
-from edgecnn.converters.layers.choosing import hyperbolic
+from edgecnn.converters.layers.choosing import chosen, finite_or_zero, hyperbolic
 from edgecnn.converters.layers.onnx_node import Call, OperatorFunction, Value, data_type, operator, placed
 from edgecnn.converters.layers.operations import combine, depth_to_space, space_to_depth
 from edgecnn.converters.layers.reading import Unsupported
@@ -817,16 +817,17 @@ def _reduce_norm(call: Call, build: Builder) -> Tensor | Turned:
 
 @operator("ReduceLogSumExp")
 def _reduce_log_sum_exp(call: Call, build: Builder) -> Tensor | Turned:
-    """log of the sum of e^x, the largest x taken out."""
+    """log of the sum of e^x, the largest x taken out if it is finite."""
     x = call.turned()
     if call.get("noop_with_empty_axes", 0):
         raise Unsupported("noop_with_empty_axes is set, which engines understand in two ways", "name the axes")
-    top = _reduced(call, build, x, "max", kept=True)
+    top = _as_turned(_reduced(call, build, x, "max", kept=True))
+    top = Turned(finite_or_zero(build, top.tensor), top.axis)
     powers = _as_turned(_combined(build, "subtract", x, top))
     powers = Turned(build.activation(powers.tensor, "exponential"), powers.axis)
     total = _as_turned(_reduced(call, build, powers, "sum"))
     logarithm = _turn(build.activation(total.tensor, "log"), total.axis)
-    return _combined(build, "add", logarithm, _reduced(call, build, x, "max"))
+    return _combined(build, "add", logarithm, _reduced(call, build, top, "max"))
 
 
 def _as_turned(value: Tensor | Turned) -> Turned:

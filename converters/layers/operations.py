@@ -54,8 +54,8 @@ _BINARY: Mapping[str, tuple[str, ...]] = {
     "subtract": ("Subtract", "math.subtract", "subtract"),
     "multiply": ("Multiply", "math.multiply", "multiply"),
     "divide": ("Divide", "TrueDivide", "math.truediv", "math.divide", "divide"),
-    "maximum": ("Maximum", "Fmax", "math.maximum", "maximum"),
-    "minimum": ("Minimum", "Fmin", "math.minimum", "minimum"),
+    "maximum": ("Maximum", "math.maximum", "maximum"),
+    "minimum": ("Minimum", "math.minimum", "minimum"),
     "power": ("Power", "math.pow"),
 }
 _ACTIVATIONS: Mapping[str, str] = {
@@ -208,7 +208,10 @@ def convert_activation_with_parameters(layer: Layer, build: Builder, inputs: Seq
     values = [given(layer, 1 + index, name) for index, name in enumerate(names)]
     if any(isinstance(value, Tensor) or np.size(value) != 1 for value in values):
         raise Unsupported(f"its {' and '.join(names)} are no numbers", "give numbers")
-    return build.activation(tensor(layer), function, *(float(value) for value in values))
+    parameters = [float(value) for value in values]
+    if function == "clip":  # the lower bound wins where it is above the upper one
+        parameters[1] = max(parameters)
+    return build.activation(tensor(layer), function, *parameters)
 
 
 @layer("ops.LeakyRelu", "tf.nn.leaky_relu")
