@@ -211,6 +211,7 @@ class _Assembler:
     ) -> list[Value]:
         """The outputs of one call of a layer."""
         here = f"{path}{layer.path}"
+        seen: Layer | None = None
         try:
             if layer.class_name == "InputLayer":
                 port = self._add_tensor(layer.path, self._fixed(layer.path, _input_shape(layer)))
@@ -254,7 +255,8 @@ class _Assembler:
             self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
             return [None]
         except GraphError as error:
-            if model.keras == (0, 0):  # no weights stored apart from the model, which might belong to another
+            if model.keras == (0, 0) or (seen is not None and not _reads_weights(seen)):
+                # No weights stored apart from the model, which might belong to another.
                 hint = self._open_input() or "change it where the model is made"
                 self.items[here] = UnsupportedLayer(here, layer.class_name, str(error), hint)
                 return [None]
@@ -436,6 +438,11 @@ def _charged(read: WeightReader, path: str) -> WeightReader:
         return arrays
 
     return reader
+
+
+def _reads_weights(layer: Layer) -> bool:
+    """Whether a layer's function has asked for weights; it may have where that is not recorded."""
+    return layer.inner is not None or not isinstance(layer.weights, RecordedWeights) or bool(layer.weights.read)
 
 
 def _input_shape(layer: LayerDescription) -> tuple[int | None, ...]:

@@ -548,6 +548,11 @@ def convert_matmul(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Te
         raise Unsupported("its first operand is a constant", "multiply from the right")
     if not isinstance(y, Tensor):
         matrix = np.asarray(y, np.float32)
+        if matrix.ndim == 1 and len(x.shape) > 2:
+            product = build("dense", x, matrix[:, None])
+            return _without_axes(build, product, [len(x.shape) - 1])
+        if matrix.ndim != 2:
+            raise Unsupported(f"it multiplies by a constant of shape {matrix.shape}", "multiply by a matrix")
         return build("dense", x, matrix.T if swap else matrix)
     if layer.class_name == "ops.Dot":
         raise Unsupported("it multiplies two tensors across the batch", "use matmul")

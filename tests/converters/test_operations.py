@@ -148,7 +148,7 @@ KERAS: dict[str, list[Make]] = {
     "Log2": [lambda o, x: o.log2(o.abs(x) + 0.5)],
     "DivideNoNan": [lambda o, x: o.divide_no_nan(x, o.relu(o.flip(x, 1)))],
     "FloorDivide": [lambda o, x: o.floor_divide(x, 0.75)],
-    "Mod": [lambda o, x: o.mod(x, 0.75), lambda o, x: o.mod(x, -0.75)],
+    "Mod": [lambda o, x: o.mod(x, 0.5), lambda o, x: o.mod(x, np.array([-0.25, 1, 2, -4], "f"))],
     "Logaddexp": [lambda o, x: o.logaddexp(x, o.flip(x, 1))],
     "Logsumexp": [lambda o, x: o.logsumexp(x, axis=-1), lambda o, x: o.logsumexp(100 * x, axis=(1, 2), keepdims=True)],
     "Norm": [lambda o, x: o.norm(x, axis=-1), lambda o, x: o.norm(x, ord=1, axis=2, keepdims=True)],
@@ -264,7 +264,7 @@ def tensorflow() -> dict[str, list[Make]]:
         "math.divide_no_nan": [lambda t, x: t.math.divide_no_nan(x, t.nn.relu(t.reverse(x, [1])))],
         "compat.v1.floor_div": [lambda t, x: x // 0.75],
         "math.floordiv": [lambda t, x: t.math.floordiv(x, 0.75)],
-        "math.floormod": [lambda t, x: x % 0.75],
+        "math.floormod": [lambda t, x: x % 0.5],
         "math.squared_difference": [lambda t, x: t.math.squared_difference(x, t.reverse(x, [1]))],
         "math.add_n": [lambda t, x: t.add_n([x, 2.0 * x, t.reverse(x, [1])])],
         "math.reduce_logsumexp": [lambda t, x: t.reduce_logsumexp(x, [1, 2])],
@@ -368,6 +368,10 @@ def test_function_of_tensorflow_in_keras_2(name: str, tmp_path: Path) -> None:
         (lambda o, x: o.flip(x, axis=0), "batch"),
         (lambda o, x: o.argmax(x, axis=-1), "Argmax"),
         (lambda o, x: o.cast(x, "int32"), "int32"),
+        (lambda o, x: o.mod(x, 0.1), "remainder by 0.1"),
+        (lambda o, x: o.mod(x, x), "computed divisor"),
+        (lambda o, x: o.matmul(x, np.ones((8, 4, 5), "f")), "a constant of shape"),
+        (lambda o, x: o.matmul(x[:, :1], o.reshape(x, (-1, 8, 4, 6))), "cannot be multiplied; change it"),
     ],
 )
 def test_what_mixes_images_or_leaves_floats_is_refused(make: Make, words: str) -> None:
@@ -392,3 +396,134 @@ def test_depth_to_space_of_images_of_any_size(block: int, data_format: str) -> N
         shape = (2, channels, height, width) if first else (2, height, width, channels)
         given = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         np.testing.assert_array_equal(converted(given), np.asarray(model(given)))
+
+
+INF, NAN = np.inf, np.nan
+SPECIAL = (
+    np.array([[NAN, NAN, 1, INF, -INF, INF, -INF, 2, -0.0, INF]], np.float32),
+    np.array([[NAN, 1, NAN, INF, -INF, -INF, NAN, 3, 0.0, 5]], np.float32),
+)
+ROWS = np.array([[INF, INF], [-INF, -INF], [NAN, INF], [-INF, 1], [INF, -INF], [100, -INF]], np.float32)
+SHORT = np.array([[1e-8] * 4, [1e-14, 0, 0, 0], [0] * 4, [3e-5, 0, 0, 4e-5], [1, 2, 3, 4]], np.float32)
+NUMBERS = np.random.default_rng(8).normal(size=(1, 4000)) * 10.0 ** np.random.default_rng(9).integers(-8, 37, 4000)
+NUMBERS = np.concatenate([NUMBERS, np.arange(-300, 300)[None] * 0.1, SPECIAL[0], [[3e38, -3e38]]], 1).astype(np.float32)
+
+
+def assert_same(model: Any, xs: Any) -> None:
+    """Keras' answer, be it infinite or NaN."""
+    np.testing.assert_allclose(edgecnn.load(to_graph(model))(xs), np.asarray(model(xs)), rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("name", ["fmax", "fmin", "logaddexp"])
+def test_functions_of_two_at_infinity_and_nan(name: str) -> None:
+    keras = pytest.importorskip("keras")
+    function = getattr(keras.ops, name)
+    x, y = keras.Input((10,)), keras.Input((10,))
+    assert_same(keras.Model([x, y], function(x, y)), list(SPECIAL))
+    for constant in (SPECIAL[1][0], np.float32(1), np.float32(-INF)):
+        assert_same(keras.Model(x, function(x, constant)), SPECIAL[0])
+        assert_same(keras.Model(x, function(constant, x)), SPECIAL[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [
+        (lambda o, x: o.logsumexp(x, axis=-1), ROWS),
+        (lambda o, x: o.logsumexp(x, axis=-1, keepdims=True), ROWS),
+        (lambda o, x: o.clip(x, 1.0, -1.0), SPECIAL[0]),
+        (lambda o, x: o.normalize(x), SHORT),
+        (lambda o, x: o.normalize(x, epsilon=1e-3), SHORT),
+        (lambda o, x: o.layer_normalization(x, epsilon=0.0), SHORT[3:] * 1e-3),
+        *(((lambda o, x, y=y: o.mod(x, np.float32(y))), NUMBERS) for y in (0.25, -0.5, 1, -4, 2**20, 2**-10)),
+        *(((lambda o, x, y=y: o.floor_divide(x, np.float32(y))), NUMBERS) for y in (0.1, 0.3, 3)),
+    ],
+)
+def test_special_values(make: Make, x: np.ndarray) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.Input(x.shape[1:])
+    assert_same(keras.Model(given, make(keras.ops, given)), x)
+
+
+def test_short_vectors_of_unit_length() -> None:
+    keras, two = pytest.importorskip("keras"), pytest.importorskip("tf_keras")
+    for which in (keras, two):
+        x, y = which.layers.Input((4,)), which.layers.Input((4,))
+        assert_same(which.Model(x, which.layers.UnitNormalization()(x)), SHORT)
+        product = which.layers.Dot(axes=1, normalize=True)([x, y])
+        assert_same(which.Model([x, y], product), [SHORT, np.ones((5, 4), np.float32)])
+
+
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "shape"),
+    [
+        (1, (4,)), ([1, 2], (4, 4)), ([1, 2], (16,)), ([1, -1], (4, 4)), ([2], (4,)), (3, (4, 4)), (3, (4, 4, 4)),
+        (3, (4,)), (-1, (4,)), ([-2, -1], (4, 4)), (1, (1, 4, 1, 1)), (3, ()), (1, (1, 4, 4, 4)),
+    ],
+)  # fmt: skip
+def test_weights_of_layer_normalization_lie_along_its_axes(rms: bool, axis: Any, shape: tuple[int, ...]) -> None:
+    keras = pytest.importorskip("keras")
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(2, 4, 4, 4)).astype(np.float32)
+    gamma, beta = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    given = keras.Input(x.shape[1:])
+    y = keras.ops.layer_normalization(given, gamma, beta, axis=axis, rms_scaling=rms)
+    model = keras.Model(given, y)
+    np.testing.assert_allclose(edgecnn.load(to_graph(model))(x), np.asarray(model(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_another_size_than_the_axes_are_refused() -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.Input((4, 5, 6))
+    model = keras.Model(given, keras.ops.layer_normalization(given, np.ones(6, np.float32), axis=1))
+    with pytest.raises(edgecnn.UnsupportedLayerError, match=r"shape \(6,\), the axes \[1\] have sizes \[4\]"):
+        to_graph(model)
+
+
+@pytest.mark.parametrize("name", ["matmul", "dot"])
+def test_a_product_with_a_constant_vector(name: str) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.Input((8, 6, 4))
+    x = np.random.default_rng(1).normal(size=(2, 8, 6, 4)).astype(np.float32)
+    model = keras.Model(given, getattr(keras.ops, name)(given, np.arange(4, dtype=np.float32)))
+    np.testing.assert_allclose(edgecnn.load(to_graph(model))(x), np.asarray(model(x)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 1, 1), (1, 3, 1)])
+def test_a_constant_that_tensorflow_takes_for_a_bias_is_refused(shape: tuple[int, ...]) -> None:
+    """Keras on TensorFlow adds a vector of three along the last axis of (3, 3, 3), wherever its axis is."""
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("of TensorFlow alone")
+    constant = np.arange(3, dtype=np.float32).reshape(shape)
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 3)).astype(np.float32)
+    given = keras.Input((3, 3, 3))
+    model = keras.Model(given, given + constant)
+    assert np.abs(np.asarray(model(x)) - (x + constant)).max() > 0.5
+    with pytest.raises(edgecnn.UnsupportedLayerError, match="along another axis on TensorFlow"):
+        to_graph(model)
+    for other in (
+        keras.ops.add(constant, given),
+        given + np.broadcast_to(constant, (3, 3, 3)),
+        given + np.ones(shape, "f"),
+        given + constant.reshape(-1),
+    ):
+        assert_same(keras.Model(given, other), x)
+
+
+@pytest.mark.parametrize("name", ["Conv2D", "Conv2DTranspose", "SeparableConv2D", "DepthwiseConv2D"])
+def test_a_bias_that_tensorflow_adds_along_the_width_is_refused(name: str) -> None:
+    keras = pytest.importorskip("keras")
+    settings = {"data_format": "channels_first", "bias_initializer": "random_normal", "kernel_size": 1}
+    if name != "DepthwiseConv2D":
+        settings["filters"] = 3
+    given = keras.Input((3, 5, 3))
+    with pytest.raises(edgecnn.UnsupportedLayerError, match=r"wide as it has filters \(3\)"):
+        to_graph(keras.Model(given, getattr(keras.layers, name)(**settings)(given)))
+    for changes, shape in (
+        ({"use_bias": False}, (3, 5, 3)),
+        ({}, (3, 3, 5)),
+        ({"data_format": "channels_last"}, (3, 5, 3)),
+    ):
+        given = keras.Input(shape)
+        to_graph(keras.Model(given, getattr(keras.layers, name)(**settings | changes)(given)))
