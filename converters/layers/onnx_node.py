@@ -126,7 +126,9 @@ class Call:
             raise Unsupported(f"it lacks the attribute {missing[0]}, which {where} wants", _HINT)
         count, low, high = len(self._inputs), self.schema.min_input, self.schema.max_input
         if not low <= count <= high or any(value is None for value in self._inputs[:low]):
-            raise Unsupported(f"it has {count - self._inputs.count(None)} inputs; {where} wants {low} or more", _HINT)
+            raise Unsupported(
+                f"it has {sum(value is not None for value in self._inputs)} inputs; {where} wants {low} or more", _HINT
+            )
 
     @property
     def inputs(self) -> Sequence[Value | None]:

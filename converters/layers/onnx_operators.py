@@ -138,10 +138,12 @@ def _gelu(call: Call, build: Builder) -> Tensor:
 @operator("Shrink")
 @pointwise
 def _shrink(call: Call, build: Builder) -> Tensor:
-    bias, limit = float(call.get("bias", 0.0)), float(call.get("lambd", 0.5))
-    if bias not in (0.0, limit):
-        raise Unsupported(f"it shrinks by {bias} beyond {limit}", "shrink by nothing or by the limit")
-    return build.activation(call.tensor(), "hard_shrink" if bias == 0.0 else "soft_shrink", limit)
+    x, bias, limit = call.tensor(), float(call.get("bias", 0.0)), float(call.get("lambd", 0.5))
+    if limit >= 0 and bias in (0.0, limit):
+        return build.activation(x, "hard_shrink" if bias == 0.0 else "soft_shrink", limit)
+    # x + bias below -limit, which is looked at first, x - bias above limit, else 0
+    above = build("keep", build("subtract", x, np.full(1, bias)), build("less", np.full(1, limit), x))
+    return chosen(build, build("less", x, np.full(1, -limit)), build("add", x, np.full(1, bias)), above)
 
 
 @operator("Neg")
@@ -300,14 +302,14 @@ def _where(call: Call, build: Builder) -> Tensor | Turned:
     if isinstance(condition, Tensor):
         choices: list[Any] = [condition, build("equal", condition, np.zeros(1))]
     else:
-        choices = [condition != 0, condition == 0]
+        choices = [np.atleast_1d(condition) != 0, np.atleast_1d(condition) == 0]
     parts: list[Any] = []
-    for branch, chosen in zip(branches, choices, strict=True):
-        if isinstance(branch, Tensor) or isinstance(chosen, Tensor):
+    for branch, taken in zip(branches, choices, strict=True):
+        if isinstance(branch, Tensor) or isinstance(taken, Tensor):
             if isinstance(branch, Tensor) or branch.size > 1 or branch.any() or not parts:
-                parts.append(build("keep", branch, chosen))
+                parts.append(build("keep", branch, taken))
         else:
-            parts.append(np.where(chosen, branch, 0.0))
+            parts.append(np.where(taken, branch, 0.0))
     y = build("add", *parts) if len(parts) == 2 else parts[0]
     return _turn(y, axis)
 
@@ -455,6 +457,8 @@ def _squeeze(call: Call, build: Builder) -> Tensor | Turned:
     if axes is None:
         axes = [axis for axis, size in enumerate(x.shape) if axis != x.axis and size == 1]
     return _without(x, axes, build)
+        if 1 in call.layer.config["batches"]:
+            raise Unsupported("it squeezes all axes of size 1, the batch of 1 too", "name the axes after the batch")
 
 
 @operator("Unsqueeze")
@@ -736,6 +740,8 @@ def _pool(call: Call, build: Builder) -> Tensor:
     if max(dilations) > 1:
         return _first(build, _dilated_pool(build, x, kernel, dilations, window, pads, extra, average))
     frame = [(pads[2 * axis], pads[2 * axis + 1]) for axis in range(len(kernel))]
+        if str(call.get("auto_pad", "NOTSET")).startswith("SAME"):
+            raise Unsupported("its windows are dilated, and auto_pad sets its padding", "give explicit pads")
     if any(max(pair) + more >= k for pair, more, k in zip(frame, extra, kernel, strict=True)) or (count and any(extra)):
         # What a window operator does not take as its own: zeros that count, or more of them than its size.
         if average and not count:
@@ -898,10 +904,9 @@ def _lp_normalization(call: Call, build: Builder) -> Tensor:
     order = int(call.get("p", 2))
     if order not in (1, 2):
         raise Unsupported(f"it normalises by a norm of order {order}", "use order 1 or 2")
-    if order == 1:
-        return build("divide", x, build.reduce(build.activation(x, "abs"), "sum", (axis,), keepdims=True))
-    total = build.reduce(build.activation(x, "square"), "sum", (axis,), keepdims=True)
-    return build("divide", x, build.activation(total, "sqrt"))
+    total = build.reduce(build.activation(x, "abs" if order == 1 else "square"), "sum", (axis,), keepdims=True)
+    length = total if order == 1 else build.activation(total, "sqrt")
+    return build("keep", build("divide", x, length), length)  # a vector of zeros stays one
 
 
 @operator("MeanVarianceNormalization")

@@ -600,3 +600,67 @@ def test_what_is_no_convolutional_network_is_refused_by_name(tmp_path: Path) -> 
     assert found.keys() == words.keys()
     for path, part in words.items():
         assert part in found[path]
+
+
+def of_onnxruntime(model: Any, *inputs: np.ndarray) -> np.ndarray:
+    """ONNX Runtime's answer, unoptimised."""
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    model.ir_version = 8
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: np.ndarray = session.run(
+        None, {value.name: x for value, x in zip(session.get_inputs(), inputs, strict=True)}
+    )[0]
+    return found
+
+
+INF, NAN = np.inf, np.nan
+SHRUNK = np.array([[-3, -0.5, -0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3, 0.5, 3, NAN, INF, -INF]], np.float32)
+VECTORS = np.array([[0, 0, 0], [-2, 0, 0], [1, 2, 3], [NAN, 0, 0]], np.float32)
+SUMMED = np.array([[INF, INF], [-INF, -INF], [NAN, INF], [-INF, 1], [INF, -INF], [100, -INF]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("node", "x", "opset"),
+    [
+        *((("Shrink", {"lambd": limit, "bias": bias}), SHRUNK, 9) for limit, bias in ((-0.2, -0.2), (-0.2, 0.3), (-0.2, 0.0), (0.3, 0.1), (0.2, 0.2), (0.2, 0.0), (0.0, 0.0))),
+        *((("LpNormalization", {"p": p, "axis": -1}), VECTORS, opset) for p in (1, 2) for opset in (1, 22)),
+        *((("ReduceLogSumExp", {"axes": [1], "keepdims": keep}), SUMMED, 13) for keep in (0, 1)),
+    ],
+)  # fmt: skip
+def test_special_values(node: Any, x: np.ndarray, opset: int, tmp_path: Path) -> None:
+    name, attributes = node
+    model = model_of([(name, ["x"], ["y"], attributes)], {"x": ("N", x.shape[1])}, ["y"], opset=opset)
+    np.testing.assert_allclose(answers(model, [x], tmp_path)[0], of_onnxruntime(model, x), rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("condition", [False, True, [True], [[False, True, False]]])
+def test_a_constant_condition_of_any_rank(condition: Any, tmp_path: Path) -> None:
+    constants = {"condition": np.array(condition), "other": np.arange(3, dtype=np.float32)}
+    model = model_of([("Where", ["condition", "x", "other"], ["y"], {})], {"x": ("N", 3)}, ["y"], constants)
+    x = np.array([[1, NAN, INF], [4, 5, 6]], np.float32)
+    np.testing.assert_array_equal(answers(model, [x], tmp_path)[0], np.where(condition, x, constants["other"]))
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "constants", "words"),
+    [
+        (("Squeeze", ["x"], ["y"], {}), (1, 3, 1), {}, "the batch of 1 too; name the axes"),
+        (("Add", ["", "c"], ["y"], {}), ("N", 3), {"c": np.ones(3, np.float32)}, "1 inputs; Add of opset 17 wants 2"),
+        (("Gemm", ["x", "", "c"], ["y"], {}), ("N", 3), {"c": np.ones(3, np.float32)}, "it has 2 inputs; Gemm"),
+        (
+            ("MaxPool", ["x"], ["y"], {"kernel_shape": [3], "dilations": [2], "auto_pad": "SAME_LOWER"}),
+            ("N", 2, 7),
+            {},
+            "auto_pad sets its padding; give explicit pads",
+        ),
+    ],
+)
+def test_what_engines_understand_otherwise_is_refused(
+    node: Any, shape: Sequence[Any], constants: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    onnx.save(model_of([node], {"x": shape}, ["y"], constants), tmp_path / "m.onnx")
+    with pytest.raises(edgecnn.UnsupportedLayerError, match=words):
+        edgecnn.convert(tmp_path / "m.onnx", tmp_path / "m.ecnn")
