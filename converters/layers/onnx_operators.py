@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.budget import charge
 from edgecnn.converters.builder import Builder, known
 from edgecnn.converters.layers.activation import Function
 from edgecnn.converters.layers.choosing import chosen, finite_or_zero, hyperbolic
@@ -27,6 +28,7 @@ from edgecnn.converters.layers.reading import Unsupported
 from edgecnn.converters.layers.registry import Array, Turned, axis_of
 from edgecnn.converters.layers.sizes import BATCH, FIX, UNKNOWN, check_known
 from edgecnn.graph import Tensor
+from edgecnn.graph.interpolation import ENTRY_BYTES, NEAREST, axis_table
 from edgecnn.graph.operators import LIMIT
 
 MOST_IMAGES = 2**24
@@ -455,10 +457,10 @@ def _flatten(call: Call, build: Builder) -> Tensor | Turned:
 def _squeeze(call: Call, build: Builder) -> Tensor | Turned:
     x, axes = call.turned(), call.numbers("axes", 1)
     if axes is None:
-        axes = [axis for axis, size in enumerate(x.shape) if axis != x.axis and size == 1]
-    return _without(x, axes, build)
         if 1 in call.layer.config["batches"]:
             raise Unsupported("it squeezes all axes of size 1, the batch of 1 too", "name the axes after the batch")
+        axes = [axis for axis, size in enumerate(x.shape) if axis != x.axis and size == 1]
+    return _without(x, axes, build)
 
 
 @operator("Unsqueeze")
@@ -738,10 +740,10 @@ def _pool(call: Call, build: Builder) -> Tensor:
                 outputs -= 1  # a window must begin in the image or before it
             extra[axis] = max(0, (outputs - 1) * s + span - padded)
     if max(dilations) > 1:
-        return _first(build, _dilated_pool(build, x, kernel, dilations, window, pads, extra, average))
-    frame = [(pads[2 * axis], pads[2 * axis + 1]) for axis in range(len(kernel))]
         if str(call.get("auto_pad", "NOTSET")).startswith("SAME"):
             raise Unsupported("its windows are dilated, and auto_pad sets its padding", "give explicit pads")
+        return _first(build, _dilated_pool(build, x, kernel, dilations, window, pads, extra, average))
+    frame = [(pads[2 * axis], pads[2 * axis + 1]) for axis in range(len(kernel))]
     if any(max(pair) + more >= k for pair, more, k in zip(frame, extra, kernel, strict=True)) or (count and any(extra)):
         # What a window operator does not take as its own: zeros that count, or more of them than its size.
         if average and not count:
@@ -1026,13 +1028,12 @@ def _resize(call: Call, build: Builder) -> Tensor:
     coordinates = str(call.get("coordinate_transformation_mode", "asymmetric"))
     rounding = str(call.get("nearest_mode", "floor"))
     if coordinates == "tf_half_pixel_for_nn" and mode == "nearest" and rounding in _NEAREST_FOR_NN:
+        _check_for_nn(x.shape[2:], scales[2:], None if sizes is None else sizes[2:], rounding)
         coordinates, rounding = "half_pixel", _NEAREST_FOR_NN[rounding]
     if coordinates not in _COORDINATES or mode not in ("nearest", "linear", "cubic"):
         raise Unsupported(f"it resizes by {mode!r}, {coordinates!r}", f"use one of {', '.join(_COORDINATES)}")
-    if coordinates == "half_pixel_symmetric" and mode == "nearest" and sizes is None:
-        raise Unsupported(
-            "the nearest of half_pixel_symmetric places hangs on rounding", "give sizes, or use half_pixel"
-        )
+    if coordinates == "half_pixel_symmetric" and mode == "nearest":
+        raise Unsupported("the nearest of half_pixel_symmetric places hangs on rounding", "use half_pixel")
     if coordinates == "align_corners" and sizes is None:
         lengths = zip(x.shape[2:], scales[2:], strict=True)
         if any(float(np.float32(1 if n is None else n) * np.float32(s)) % 1 for n, s in lengths):
@@ -1051,10 +1052,10 @@ def _resize(call: Call, build: Builder) -> Tensor:
     fixed[0] = fixed[0] or sizes is not None  # the batch
     if not all(fixed) or rank not in (3, 4):
         raise Unsupported(f"it resizes {x.shape} by {sizes or scales}", "resize height and width of images")
-    if sizes is None and known(x.shape) and rank == 4:
-        image = Tensor("x", (None, *x.shape[2:], 1))
-        if Builder()("resize", image, scales=tuple(scales[2:]), **attributes).shape == image.shape:
-            return x  # ONNX Runtime copies where no size changes, whatever the scales
+    if sizes is None:
+        scales = [*scales[:2], *_scales_that_count(x.shape[2:], scales[2:], bool(attributes["antialias"]))]
+        if set(scales) == {1.0}:
+            return x
     y = _last(build, x)
     if rank == 3:
         y = build.reshape(y, 1, y.shape[1] or -1, y.shape[2] or -1)
@@ -1074,6 +1075,48 @@ def _resize(call: Call, build: Builder) -> Tensor:
     if rank == 3:
         y = build.reshape(y, y.shape[2] or -1, y.shape[3] or -1)
     return _first(build, y)
+
+
+def _check_for_nn(
+    lengths: Sequence[int | None], scales: Sequence[float], sizes: Sequence[int] | None, rounding: str
+) -> None:
+    """Refuses tf_half_pixel_for_nn where half_pixel and the other rounding take other pixels, as they do by rounding errors."""
+    for axis, length in enumerate(lengths):
+        if scales[axis] == int(scales[axis]) and sizes is None:
+            continue  # places lie as far from borders as they can
+        if length is None:
+            raise Unsupported("the nearest of places in an image of unknown size hangs on rounding", FIX)
+        size = sizes[axis] if sizes else int(np.float32(length) * np.float32(scales[axis]))
+        scale = size / length if sizes else scales[axis]
+        attributes: dict[str, Any] = {
+            "sizes": (0, 0),
+            "scales": (scale, 1.0),
+            "method": "nearest",
+            "coordinates": "half_pixel",
+        }
+        attributes |= {"rounding": _NEAREST_FOR_NN[rounding], "cubic_coefficient": 0.0}
+        attributes |= {"exclude_outside": 0, "antialias": 0}
+        charge(ENTRY_BYTES * size, "the places of a resize")
+        places = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(scale)
+        wanted = NEAREST[rounding](places.astype(np.float64))
+        if (np.clip(wanted, 0, length - 1) != axis_table(attributes, 0, length, size)[0][:, 0]).any():
+            raise Unsupported("the nearest of its places hangs on rounding", "use half_pixel")
+
+
+def _scales_that_count(lengths: Sequence[int | None], scales: Sequence[float], antialias: bool) -> list[float]:
+    """Scales with 1 in the place of those by which ONNX Runtime does not resize: where no size changes, be it that a scale is
+    1.2 and 3 pixels stay 3, it copies the image; with antialias it copies along each axis whose size stays."""
+    kept: list[bool | None] = []  # None: not known
+    for length, scale in zip(lengths, scales, strict=True):
+        if length is None:
+            kept.append(True if scale == 1 else None if 1 < scale < 1.5 else False)  # 1 pixel is copied by any scale
+        else:
+            kept.append(int(np.float32(length) * np.float32(scale)) == length)
+    if (None in kept) and (antialias or False not in kept):
+        raise Unsupported(f"it resizes sizes that are not known, by {list(scales)}, which leaves some as they are", FIX)
+    if not antialias and not all(kept):
+        return list(scales)
+    return [1.0 if same else scale for same, scale in zip(kept, scales, strict=True)]
 
 
 def _scales(call: Call, rank: int) -> tuple[list[float], list[int] | None]:

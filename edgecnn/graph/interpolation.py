@@ -20,6 +20,10 @@ Array = np.ndarray[Any, Any]
 CUBIC_STEPS = 1024
 """TensorFlow reads cubic weights from a table with this many entries between two pixels (resize_bicubic_op.cc)."""
 
+TIE = 1e-6
+"""How near to the middle between two pixels a place counts as the middle, for ONNX Runtime 1.32, whose float32 places are
+not exact: of 7 pixels made 8, place 4 is 3.4999998 there, and 3.5 by the sizes."""
+
 ENTRY_BYTES = 64
 """A place and a weight of a table, with what they are computed from."""
 
@@ -33,6 +37,20 @@ KERNELS = {
     "mitchell": 2.0,
 }
 """How far each method's kernel reaches, in input pixels where nothing is stretched."""
+
+
+def _past_half(places: Array) -> Array:
+    """How far behind the middle between two pixels places lie."""
+    return places - np.floor(places) - 0.5
+
+
+NEAREST: Mapping[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda x: np.floor(x) + (_past_half(x) > TIE),
+    "round_prefer_ceil": lambda x: np.floor(x) + (_past_half(x) > -TIE),
+}
+"""The pixel that counts as the nearest to a place, for each rounding."""
 
 
 def axis_table(attributes: Mapping[str, Any], axis: int, length: int, size: int) -> tuple[Array, Array]:
@@ -100,13 +118,7 @@ def interpolation_table(
     else:
         centers = _centers(length, size, scale, coordinates)
     if method == "nearest":
-        functions: dict[str, Callable[[Array], Array]] = {
-            "floor": np.floor,
-            "ceil": np.ceil,
-            "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-            "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-        }
-        places = np.clip(functions[rounding](centers), 0, length - 1).astype(np.int64)
+        places = np.clip(NEAREST[rounding](centers), 0, length - 1).astype(np.int64)
         return places[:, None], np.ones((size, 1))
     if method == "linear" and not antialias:
         first = np.floor(centers)

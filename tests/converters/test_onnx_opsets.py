@@ -15,6 +15,7 @@ from edgecnn.converters import to_graph
 from edgecnn.converters.layers import LAYERS
 from edgecnn.converters.layers.onnx_node import NEUTRAL, NEWEST, Call, default_of, schema_of
 from edgecnn.converters.layers.registry import Layer, Unsupported
+from edgecnn.graph.interpolation import interpolation_table
 from examples import examples
 
 onnx = pytest.importorskip("onnx")
@@ -356,6 +357,73 @@ def check_resize(
         np.testing.assert_array_equal(got, wanted[0])
     else:
         np.testing.assert_allclose(got, wanted[0], rtol=1e-5, atol=1e-5 * x.size)
+
+
+def of_onnxruntime(model: Any, x: np.ndarray) -> np.ndarray:
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: np.ndarray = session.run(None, {"x": x})[0]
+    return found
+
+
+@pytest.mark.parametrize("coordinates", ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"])
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_nearest_pixel_is_onnx_runtime_s(coordinates: str, rounding: str, scaled: bool) -> None:
+    """Of all sizes up to 40: of 7 pixels made 8, asymmetric, ONNX Runtime takes the fourth for 3.4999998."""
+    if scaled:
+        cases = [(n, n * np.float32(s), s) for n in range(1, 41) for s in (1.2, 0.3, 2.5, 1.5, 0.75, 1 / 3, 0.7, 1.1)]
+        cases = [(n, int(size), s) for n, size, s in cases if int(size) not in (0, n)]
+        cases = cases if coordinates != "align_corners" else []  # which is refused where a size is not whole
+    else:
+        cases = [(n, size, size / n) for n in range(1, 41) for size in range(1, 41)]
+    attributes = {"mode": "nearest", "coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
+    table = {"method": "nearest", "coordinates": coordinates, "rounding": rounding, "cubic_coefficient": 0.0}
+    for rows, columns in zip(cases[::2], cases[1::2], strict=False):
+        x = np.arange(rows[0] * columns[0], dtype=np.float32).reshape(1, 1, rows[0], columns[0])
+        target = {"scales": [rows[2], columns[2]]} if scaled else {"sizes": [rows[1], columns[1]]}
+        wanted = of_onnxruntime(resize_model(19, attributes, x.shape[2:], target), x)
+        places = [
+            interpolation_table(*case, **table, exclude_outside=False, antialias=False)[0][:, 0]  # type: ignore[arg-type]
+            for case in (rows, columns)
+        ]
+        np.testing.assert_array_equal(x[0, 0][np.ix_(*places)], wanted[0, 0], err_msg=f"{rows} {columns}")
+
+
+@pytest.mark.parametrize("scales", [(1.2, 1.2), (2.0, 1.2), (1.2, 0.5), (1.2, 1.0), (1.0, 1.2)])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("antialias", [0, 1])
+@pytest.mark.parametrize("rank", [3, 4])
+def test_sizes_that_stay_whatever_the_scale(
+    scales: tuple[float, float], mode: str, antialias: int, rank: int, folder: Path
+) -> None:
+    """4 and 3 pixels by 1.2: ONNX Runtime copies what keeps all its sizes, and with antialias along each that stays."""
+    if antialias and mode == "nearest":
+        return
+    if rank == 3 and mode == "cubic":
+        return
+    x = np.random.default_rng(0).normal(size=(1, 1, 4, 3)).astype(np.float32)
+    attributes = {"mode": mode, "antialias": antialias}
+    model = resize_model(19, attributes, (4, 3), {"scales": scales})
+    if rank == 3:
+        x = x[:, :, 0]
+        model.graph.input[0].type.tensor_type.shape.dim.pop()
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 3
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([1, 1, scales[1]], np.float32), "target"))
+    wanted = of_onnxruntime(model, x)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    np.testing.assert_allclose(answer(folder / "m.onnx", x), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_scales_of_unknown_sizes_that_may_stay_are_refused(folder: Path) -> None:
+    model = resize_model(19, {"mode": "linear"}, (4, 3), {"scales": (1.2, 1.0)})
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dimension.dim_param = "n"
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(edgecnn.UnsupportedLayerError, match="sizes that are not known"):
+        edgecnn.convert(folder / "m.onnx", folder / "m.ecnn", overwrite=True)
 
 
 @given(resizes())
