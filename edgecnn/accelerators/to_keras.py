@@ -656,6 +656,9 @@ def _binary(self: _Rebuilder, node: Node, names: _Names, x: Operand, y: Operand)
         return self.operation(name, ops.cast, getattr(ops, node.operator)(x, y), "float32")
     if node.operator == "keep":
         return self.operation(name, ops.where, ops.not_equal(y, 0.0), x, 0.0)
+    if node.operator == "add" and isinstance(y, np.ndarray) and y.size > 1 and y.shape[-1] == 1:
+        # Keras' add on TensorFlow takes a vector along any axis for a bias along the last one.
+        return self.operation(name, ops.subtract, x, -y)
     return self.operation(name, getattr(ops, node.operator), x, y)
 
 

@@ -260,6 +260,17 @@ def test_encodings_are_read(tmp_path: Path) -> None:
             np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 1), (3, 1, 1), (3,), (3, 3, 3)])
+def test_a_constant_is_added_along_its_own_axis(shape: tuple[int, ...]) -> None:
+    """Keras' add on TensorFlow takes a vector of three along any axis for a bias along the last one."""
+    b = GraphBuilder()
+    constant = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    graph = b.graph(b.add("add", b.input("x", 3, 3, 3), constant))
+    x = np.random.default_rng(1).normal(size=(2, 3, 3, 3)).astype(np.float32)
+    (found,) = keras.tree.flatten(edgecnn.to_keras(graph)([x]))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), x + constant, atol=1e-6)
+
+
 def test_what_keras_cannot_say_is_listed() -> None:
     b = GraphBuilder()
     x = b.input("x", None, None, 3)
