@@ -502,7 +502,8 @@ def convert_flip(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tens
 @layer("ops.Tile", "tf.tile")
 def convert_tile(layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Tensor:
     """The whole several times along axes."""
-    x, repeats = tensor(layer), list(given(layer, 1, "repeats", "multiples"))
+    x, value = tensor(layer), given(layer, 1, "repeats", "multiples")
+    repeats = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
     repeats = [1] * (len(x.shape) - len(repeats)) + repeats
     if len(repeats) != len(x.shape) or repeats[0] != 1:
         raise Unsupported(f"it repeats the batch: {repeats}", "repeat the other axes only")

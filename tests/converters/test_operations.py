@@ -114,7 +114,7 @@ KERAS: dict[str, list[Make]] = {
         lambda o, x: o.pad(x, [[0, 0], [1, 0], [0, 0], [1, 1]], constant_values=2.0),
     ],
     "Flip": [lambda o, x: o.flip(x, axis=2), lambda o, x: o.flip(x, axis=(1, 3))],
-    "Tile": [lambda o, x: o.tile(x, [1, 2, 1, 3])],
+    "Tile": [lambda o, x: o.tile(x, 2), lambda o, x: o.tile(x, [1, 2, 1, 3])],
     "Repeat": [lambda o, x: o.repeat(x, 2, axis=1), lambda o, x: o.repeat(x, 3, axis=-1)],
     "BroadcastTo": [],  # its shape holds the batch, which Keras cannot leave open
     "Matmul": [lambda o, x: o.matmul(x, MATRIX), lambda o, x: o.matmul(o.swapaxes(x, 2, 3), x)],
