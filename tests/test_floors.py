@@ -26,6 +26,7 @@ FLOORS = {
     "training": 6,
     "zoo": 6,
     "cli": 7,
+    "__pyinstaller": 8,
 }
 
 PUBLIC = "runtime"
