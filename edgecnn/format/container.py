@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from edgecnn.errors import CorruptFileError, VersionError
 from edgecnn.format.checksum import Checksum
+from edgecnn.format.foreign import foreign_kind
 from edgecnn.format.source import PrivateCopy
 
 MAGIC = b"\x89ECNN\r\n\x1a"
@@ -78,7 +79,12 @@ def parse_head(data: memoryview, name: str) -> tuple[tuple[int, int], list[Secti
         CorruptFileError, VersionError
     """
     if bytes(data[:8]) != MAGIC[: min(8, len(data))] or not len(data):
-        raise CorruptFileError(f"{name}: not an .ecnn file: it starts with {bytes(data[:8])!r}, wanted {MAGIC!r}")
+        kind = foreign_kind(bytes(data[:8]), name)
+        found = f"starts with {bytes(data[:8])!r}, wanted {MAGIC!r}"
+        if kind:
+            path = "" if name == "<bytes>" else f" {name}"
+            found = f"is {kind}; convert it first: edgecnn-convert{path}"
+        raise CorruptFileError(f"{name}: not an .ecnn file: it {found}")
     if len(data) < HEADER.size:
         raise CorruptFileError(f"{name}: file is truncated: {len(data)} bytes, the header alone has {HEADER.size}")
     _, major, minor, least_major, least_minor, length, count, table_sum, head_sum = HEADER.unpack(data[: HEADER.size])

@@ -199,6 +199,30 @@ def test_paths_without_a_file_are_explained(make: Callable[[Path], object], word
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("m.keras", b"PK\x03\x04" + bytes(90), r"a Keras model \(\.keras\)"),
+        ("m.zip", b"PK\x03\x04", "a zip archive"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file, as Keras writes them"),
+        ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(90), "a LiteRT model"),
+        ("m.onnx", b"\x08\x08\x12\x07pytorch", "an ONNX model"),
+    ],
+)
+def test_models_of_others_are_named_and_sent_to_the_converter(
+    name: str, content: bytes, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(
+        CorruptFileError, match=rf"not an \.ecnn file: it is {kind}.*; convert it first: edgecnn-convert .*{name}"
+    ):
+        edgecnn.load(path)
+    if name != "m.onnx":
+        with pytest.raises(CorruptFileError, match=r"it is a.*; convert it first: edgecnn-convert$"):
+            edgecnn.load(content)
+
+
 class Refused(Exception):
     """What a reader raises for a constant that is wrong."""
 
