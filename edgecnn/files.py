@@ -1,4 +1,5 @@
-"""Files that people asked for: written beside the target, then put in its place, so that no half file is ever left.
+"""Files, read and written: what is read is a regular file, what is written goes beside the target, then in its place, so that no half
+file is ever left.
 
 Where the system can, what is written has no name before it is whole (Linux' O_TMPFILE), so that a process that is killed leaves
 nothing. Elsewhere, and for a moment where a file is replaced, it is a `.part` file beside the target, which its writer holds
@@ -12,11 +13,11 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from edgecnn.errors import DataFileError, InputError, ModelFileError
+from edgecnn.errors import DataFileError, Error, InputError, ModelFileError
 
 # No pathlib: `import edgecnn` reads this module, and pathlib takes a sixth of that time.
 
@@ -41,6 +42,52 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+def open_regular(
+    path: str | os.PathLike[str], failure: Callable[[str], Error], wanted: str, buffering: int = -1
+) -> BinaryIO:
+    """A regular file, open for reading. What is none is refused at once: a pipe would keep its reader for ever, a device may never end.
+
+    Args:
+        failure: makes what is raised of a message.
+        wanted: what should be there, for the error ("an .ecnn file").
+        buffering: as for `open`.
+
+    Raises:
+        What `failure` makes: there is no such file, it is a folder, a pipe, a device or a socket, or it cannot be opened.
+    """
+    name = os.fspath(path)
+    try:
+        _check_regular(name, os.stat(name).st_mode, failure, wanted)  # before it is opened: devices may heed that
+        file = open(name, "rb", buffering=buffering, opener=_open_without_waiting)  # noqa: SIM115
+    except Error:
+        raise
+    except FileNotFoundError as error:
+        raise failure(f"{name}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise failure(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        _check_regular(name, os.fstat(file.fileno()).st_mode, failure, wanted)  # another may have taken its place
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A file descriptor, at once: a pipe that nobody writes to would keep the reader for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_regular(name: str, mode: int, failure: Callable[[str], Error], wanted: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise failure(f"{name}: is {_kind(mode)}; wanted {wanted}")
+
+
+def _kind(mode: int) -> str:
+    """What no regular file is."""
+    return next((what for is_one, what in _KINDS if is_one(mode)), "no file")
 
 
 def suffix_of(path: str | os.PathLike[str], suffixes: Sequence[str], what: str) -> str:
@@ -182,8 +229,7 @@ def _replaceable(target: str, failure: Failure) -> os.stat_result | None:
         return None
     if stat.S_ISREG(found.st_mode):
         return found
-    kind = next((what for is_one, what in _KINDS if is_one(found.st_mode)), "no file")
-    raise failure(f"{target}: is {kind}, which is never replaced; name a file")
+    raise failure(f"{target}: is {_kind(found.st_mode)}, which is never replaced; name a file")
 
 
 def _unnamed(folder: str) -> int | None:

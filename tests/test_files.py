@@ -14,7 +14,7 @@ import pytest
 import edgecnn
 from edgecnn import files, format
 from edgecnn.errors import DataFileError, InputError, ModelFileError
-from edgecnn.files import check_free, replacing, replacing_by_name, suffix_of, write_file
+from edgecnn.files import check_free, open_regular, replacing, replacing_by_name, suffix_of, write_file
 from small_models import mean_classifier
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes, links and pipes are POSIX'")
@@ -226,6 +226,43 @@ def test_what_is_no_file_is_never_replaced(make: Callable[[Path], object], words
         check_free(path, False)
     assert path.lstat() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "a folder"),
+        (os.mkfifo, "a pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "a socket"),
+    ],
+)
+@pytest.mark.parametrize(
+    "looked", [True, False]
+)  # the look before it is opened; False: it took the place of a file after it
+def test_what_is_no_file_is_refused_by_its_kind(
+    make: Callable[[Path], object], words: str, looked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.npy"
+    make(path)
+    if not looked:
+        file = tmp_path.stat()[1:]
+        monkeypatch.setattr(files.os, "stat", lambda path: os.stat_result((stat.S_IFREG | 0o600, *file)))
+        words = {"a folder": "Is a directory", "a socket": "cannot be read"}.get(words, words)
+    with pytest.raises(DataFileError, match=rf"x\.npy: .*{words}"):
+        open_regular(path, DataFileError, "an .npy file")
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"none: no such file$"):
+        open_regular(tmp_path / "none", ModelFileError, "a model")
+    with pytest.raises(DataFileError, match=r"cannot be read: .*null"):
+        open_regular("a\0b", DataFileError, "a model")
+    (tmp_path / "file").write_bytes(b"all of it")
+    with pytest.raises(DataFileError, match="file/x: cannot be read: Not a directory"):
+        open_regular(tmp_path / "file" / "x", DataFileError, "a model")
+    with open_regular(tmp_path / "file", DataFileError, "a model") as file:
+        assert file.read() == b"all of it"
 
 
 @pytest.mark.parametrize("unnamed", [True, False])

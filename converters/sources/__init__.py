@@ -16,8 +16,7 @@ hdf5.py        reading arrays from HDF5 files of strangers
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from typing import Any
 from edgecnn.budget import Budget, charged_to
 from edgecnn.converters.sources.description import ModelDescription
 from edgecnn.errors import ConversionError, InputError
+from edgecnn.files import open_regular
+from edgecnn.format.foreign import HDF5, LITERT, ZIP
 
 _OTHERS = {
     ".tflite": "named like a LiteRT model, but is none",
@@ -77,17 +78,17 @@ def _describe(model: Any, config: str | os.PathLike[str] | None) -> AbstractCont
     start = _beginning(path)
     if config is not None:
         _beginning(Path(config))
-    if start.startswith(b"PK"):
+    if start.startswith(ZIP):
         return keras_zip.describe(path)
     if config is not None:
-        if start != b"\x89HDF\r\n\x1a\n":
+        if start != HDF5:
             raise ConversionError(f"{path}: holds no HDF5 weights; --config goes with what model.save_weights writes")
         return keras_weights.describe(path, Path(config))
-    if start == b"\x89HDF\r\n\x1a\n":
+    if start == HDF5:
         return keras_h5.describe(path)
     if not start:
         raise ConversionError(f"{path}: is empty; save the model again")
-    if start[4:] == b"TFL3":
+    if start[4:] == LITERT:
         from edgecnn.converters.sources import tflite
 
         return tflite.describe(path)
@@ -100,45 +101,19 @@ def _describe(model: Any, config: str | os.PathLike[str] | None) -> AbstractCont
     raise ConversionError(f"{path}: neither an HDF5 nor a .keras file ({found}); wanted what Keras' model.save writes")
 
 
-_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
+_WANTED = "a file, as Keras' model.save('x.keras') writes it: save the model to one"
 
 
 def _beginning(path: Path) -> bytes:
-    """The first bytes of a regular file. What is none is not opened: reading a pipe would wait for whoever writes.
+    """The first bytes of a regular file.
 
     Raises:
         ConversionError: there is no such file, it cannot be read, or is no regular file.
     """
-    _check_kind(path)
-    try:
-        # Another file may take its place between the look at it and the opening: not even then does this wait.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if os.path.exists(os.path.join(path, "saved_model.pb")):
+        raise ConversionError(f"{path}: is a SavedModel folder; wanted {_WANTED}")
+    with open_regular(path, ConversionError, _WANTED) as file:
         try:
-            _check_kind(path, os.fstat(handle).st_mode)
-            return os.read(handle, 8)
-        finally:
-            os.close(handle)
-    except FileNotFoundError as error:
-        raise ConversionError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _check_kind(path: Path, mode: int | None = None) -> None:
-    try:
-        mode = path.stat().st_mode if mode is None else mode
-    except (OSError, ValueError):
-        return  # opening it tells
-    kind = next((name for test, name in _KINDS if test(mode)), None)
-    if kind == "a folder" and (path / "saved_model.pb").exists():
-        kind = "a SavedModel folder"
-    if kind:
-        raise ConversionError(
-            f"{path}: is {kind}; wanted a file, as Keras' model.save('x.keras') writes it: save the model to one"
-        )
+            return file.read(8)
+        except OSError as error:
+            raise ConversionError(f"{path}: cannot be read: {error.strerror or error}") from error

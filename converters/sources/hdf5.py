@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from edgecnn.errors import ConversionError
+from edgecnn.files import open_regular
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
@@ -326,10 +327,7 @@ def open_file(source: str | IO[bytes], name: str, start: int = 0, size: int | No
     Raises:
         ConversionError: it cannot be read, or is damaged.
     """
-    try:
-        stream = open(source, "rb") if isinstance(source, str) else source  # noqa: SIM115
-    except OSError as error:
-        raise ConversionError(f"{name}: cannot be read: {error.strerror}") from error
+    stream = open_regular(source, ConversionError, "an HDF5 file") if isinstance(source, str) else source
     try:
         try:
             whole = stream.seek(0, 2)

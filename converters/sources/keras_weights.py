@@ -14,6 +14,7 @@ from edgecnn.converters.sources.description import ModelDescription, WeightScope
 from edgecnn.converters.sources.keras_h5 import H5Weights, Unit, written_by
 from edgecnn.converters.sources.keras_zip import OLD_ROOT, group_weights
 from edgecnn.errors import ConversionError
+from edgecnn.files import open_regular
 
 MOST_TEXT = 64 * 2**20
 
@@ -86,9 +87,11 @@ class WeightsInOrder(H5Weights):
 
 def _read_json(path: Path) -> Any:
     try:
-        if path.stat().st_size > MOST_TEXT:
+        with open_regular(path, ConversionError, "the JSON of model.to_json()") as file:
+            text = file.read(MOST_TEXT + 1)
+        if len(text) > MOST_TEXT:
             raise ConversionError(f"{path}: has over {MOST_TEXT} bytes; wanted the JSON of model.to_json()")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(text.decode("utf-8"))
         # Some write the string that to_json gives as a JSON string once more.
         return json.loads(config) if isinstance(config, str) and config.lstrip().startswith("{") else config
     except OSError as error:

@@ -23,6 +23,7 @@ from edgecnn.converters.sources.configuration import describe_model, parse_versi
 from edgecnn.converters.sources.description import ModelDescription, WeightReader
 from edgecnn.converters.sources.variables import around_of, masked, misfit
 from edgecnn.errors import ConversionError
+from edgecnn.files import open_regular
 
 Array = np.ndarray[Any, Any]
 
@@ -242,7 +243,7 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, size: i
 
     Keras stores weights uncompressed: they are read in their place, since a copy would double what conversion takes.
     """
-    with open(path, "rb") as file:
+    with open_regular(path, ConversionError, "a .keras file") as file:
         file.seek(info.header_offset)
         head = file.read(30)
         if info.compress_type != zipfile.ZIP_STORED or len(head) < 30 or head[:4] != b"PK\x03\x04":

@@ -13,6 +13,7 @@ import numpy as np
 from edgecnn.converters.sources.configuration import input_layer, weights_of_nothing
 from edgecnn.converters.sources.description import Call, LayerDescription, ModelDescription, TensorReference
 from edgecnn.errors import ConversionError, MissingPackageError
+from edgecnn.files import open_regular
 
 MOST_BYTES = 2**31
 """A protocol buffer holds no more; weights beyond that lie in files beside it."""
@@ -32,7 +33,7 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
         from onnx import inliner
     except ImportError as error:
         raise MissingPackageError(f"{name}: reading it needs onnx: pip install edgecnn[onnx]") from error
-    data = path.read_bytes() if path else bytes(source)
+    data = _bytes(source) if isinstance(source, Path) else source
     try:
         model = onnx.load_model_from_string(data)
         _check_text(model, name)
@@ -48,6 +49,11 @@ def describe(source: Path | bytes) -> Iterator[ModelDescription]:
         if isinstance(error, MemoryError) or type(error).__module__.startswith("edgecnn"):
             raise
         raise ConversionError(f"{name}: a damaged ONNX model ({type(error).__name__}: {error})") from error
+
+
+def _bytes(path: Path) -> bytes:
+    with open_regular(path, ConversionError, "an .onnx file") as file:
+        return file.read()
 
 
 _UNREAD = frozenset({"doc_string", "metadata_props", "producer_name", "producer_version"})
@@ -228,8 +234,12 @@ class _Reader:
             )
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         start, size = int(entries.get("offset", 0)), count * dtype.itemsize
+
+        def fail(message: str) -> ConversionError:
+            return ConversionError(f"{where}: {message}")
+
         try:
-            with open(self.path.parent / location, "rb") as file:
+            with open_regular(self.path.parent / location, fail, "a file of weights") as file:
                 held = os.fstat(file.fileno()).st_size
                 if start + size > held:
                     raise ConversionError(

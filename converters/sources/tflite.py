@@ -16,6 +16,7 @@ import numpy as np
 from edgecnn.converters.sources.configuration import input_layer, weights_of_nothing
 from edgecnn.converters.sources.description import Call, LayerDescription, ModelDescription, TensorReference
 from edgecnn.errors import ConversionError, MissingPackageError, UnsupportedLayer, UnsupportedLayerError
+from edgecnn.files import open_regular
 
 IDENTIFIER = b"TFL3"
 """At bytes 4 to 7 of every file. What is appended (a zip of metadata) does not matter: offsets count from the start."""
@@ -83,7 +84,8 @@ def describe(path: Path) -> Iterator[ModelDescription]:
         import tflite
     except ImportError as error:
         raise MissingPackageError(f"{path}: reading it needs tflite: pip install edgecnn[tflite]") from error
-    data = path.read_bytes()
+    with open_regular(path, ConversionError, "a .tflite file") as file:
+        data = file.read()
     try:
         model = _Reader(tflite, data, str(path)).model()
     except DAMAGE as error:

@@ -9,7 +9,7 @@ from edgecnn import format as file_format
 from edgecnn.cli.command import Answer, Command
 from edgecnn.cli.progress import progress
 from edgecnn.errors import DataFileError, InputError
-from edgecnn.files import check_free
+from edgecnn.files import check_free, open_regular
 from edgecnn.runtime.model import load
 from edgecnn.tools.text import size_text
 
@@ -146,7 +146,8 @@ def _peak_memory(path: Path) -> int | None:
 def _read_labels(path: Path) -> list[str]:
     """The lines of a file, without empty ones at its end."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with open_regular(path, DataFileError, "a text file of labels, one a line") as file:
+            lines = file.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataFileError(f"{path}: labels must be UTF-8; byte {error.start} is not") from error
     while lines and not lines[-1].strip():

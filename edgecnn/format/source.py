@@ -6,12 +6,12 @@ import contextlib
 import errno
 import mmap
 import os
-import stat
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgecnn.budget import Budget
 from edgecnn.errors import CorruptFileError, ModelFileError
+from edgecnn.files import open_regular
 
 if TYPE_CHECKING:
     from edgecnn.format.checksum import Checksum
@@ -58,44 +58,21 @@ def open_source(source: Any, mapped: bool, budget: Budget) -> tuple[memoryview, 
         return memoryview(source if isinstance(source, bytes) else bytes(source)), "<bytes>"
     path = os.fspath(source)  # no pathlib: importing it takes as long as reading a small network
     try:
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError(f"{path}: is {_kind(status.st_mode)}; wanted an .ecnn file")
-            if status.st_size == 0:
+        with open_regular(path, ModelFileError, "an .ecnn file", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
                 raise CorruptFileError(f"{path}: not an .ecnn file: it is empty")
-            budget.open(str(path), status.st_size)
+            budget.open(str(path), size)
             if mapped:
                 return memoryview(MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path)
-            budget.hold(status.st_size, "the file's own bytes")
-            return _read(file, status.st_size, path), str(path)
+            budget.hold(size, "the file's own bytes")
+            return _read(file, size, path), str(path)
     except ModelFileError:
         raise
-    except IsADirectoryError as error:
-        raise ModelFileError(f"{path}: is a folder; wanted an .ecnn file") from error
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file") from error
     except (MemoryError, OSError, ValueError, OverflowError) as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             raise ModelFileError(f"{path}: cannot be read: there is no memory for its bytes; try mmap=True") from error
         raise ModelFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """A file descriptor, at once: a pipe that nobody writes to would keep the reader for ever."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _kind(mode: int) -> str:
-    """What no regular file is."""
-    kinds = (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISSOCK, "a socket"),
-    )
-    return next((name for test, name in kinds if test(mode)), "no regular file")
 
 
 def _read(file: BinaryIO, size: int, path: str) -> memoryview:

@@ -17,6 +17,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from edgecnn.errors import ModelFileError
+from edgecnn.files import open_regular
 from edgecnn.integrations.columns import ColumnModel, ColumnOptions, load_model
 from edgecnn.runtime.model import Model
 
@@ -50,7 +52,7 @@ class FramePredictor:
     ) -> None:
         if not isinstance(model, bytes):
             load_model(model, threads, device)  # says what is wrong by the file's name
-            with open(model, "rb") as file:
+            with open_regular(model, ModelFileError, "an .ecnn file") as file:
                 model = file.read()
         self._content, self._threads, self._device, self._options = model, threads, device, options
         self._columns()

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.errors import InputError
+from edgecnn.errors import DataFileError, InputError
+from edgecnn.files import open_regular
 from edgecnn.graph import Graph
 from edgecnn.runtime.model import Model
 from edgecnn.version import __version__
@@ -167,7 +168,7 @@ def _measure(model: Model, progress: Callable[[int, int], None] | None) -> tuple
 def _read(path: str) -> tuple[Choice, ...] | None:
     """What a cache file says; None where there is none, or it is none of ours: it is only a cache."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path, DataFileError, "a result of tuning") as file:
             record = json.load(file)
         found = []
         for node, entry in record["nodes"].items():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError
-from edgecnn.files import replacing
+from edgecnn.files import open_regular, replacing
 
 Array = np.ndarray[Any, Any]
 
@@ -28,22 +28,20 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
             name.
 
     Raises:
-        DataFileError: the file is missing, damaged, or holds objects.
+        DataFileError: the file is missing, no regular one, damaged, or holds objects.
         InputError: it does not hold the arrays wanted.
     """
     source = Path(path)
     try:
         # Opened here: np.load leaves a file that it opened and could not read to the garbage collector.
-        with open(source, "rb") as file:
+        with open_regular(source, DataFileError, "an .npy or .npz file") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return _name_single(source, loaded, names)
             with loaded:
                 return _pick(source, loaded, names)
-    except FileNotFoundError as error:
-        raise DataFileError(f"{source}: no such file") from error
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError | DataFileError):
             raise
         raise DataFileError(f"{source}: cannot be read as {source.suffix}: {_reason(error)}") from error
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError, MissingPackageError
-from edgecnn.files import suffix_of, write_file
+from edgecnn.files import open_regular, suffix_of, write_file
 from edgecnn.graph import Graph, Port
 from edgecnn.runtime.model import Model, load
 from edgecnn.tools.arrays import read_arrays
@@ -321,8 +321,8 @@ def _opened(path: Path, model: Model) -> tuple[str, Answer, Inner | None]:
     """What runs a file; a function from inputs to outputs, both in the model's order; and one to the layers' outputs, None where
     they cannot be seen."""
     suffix = path.suffix.lower()
-    if not path.exists():
-        raise DataFileError(f"{path}: no such file")
+    with open_regular(path, DataFileError, "the file of a model"):
+        pass
     if suffix == ".ecnn":
         other = load(path)
         names = [spec.name for spec in other.inputs]

@@ -6,12 +6,12 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError, MissingPackageError
+from edgecnn.files import open_regular
 from edgecnn.format.preprocessing import Preprocessing, preprocessing_of
 
 __all__ = ["Preprocessing", "preprocessing_of", "read_image"]
@@ -39,7 +39,7 @@ def read_image(path: str | os.PathLike[str], shape: Sequence[int | None]) -> Arr
         DataFileError: the file is missing, no picture, damaged, or of a size that would exhaust the memory.
         InputError: the input is none for pictures, or the picture's values have more than 8 bits.
     """
-    return _read(Path(path), str(path), shape)
+    return _read(path, str(path), shape)
 
 
 def decode_image(content: bytes, shape: Sequence[int | None], name: str = "a picture") -> Array:
@@ -51,7 +51,7 @@ def decode_image(content: bytes, shape: Sequence[int | None], name: str = "a pic
     return _read(io.BytesIO(content), name, shape)
 
 
-def _read(source: Path | BinaryIO, name: str, shape: Sequence[int | None]) -> Array:
+def _read(source: str | os.PathLike[str] | BinaryIO, name: str, shape: Sequence[int | None]) -> Array:
     if len(shape) != 4 or shape[3] not in MODES:
         raise InputError(f"{name}: an input of shape {tuple(shape)} takes no picture; give a .npy or .npz file")
     try:
@@ -60,18 +60,17 @@ def _read(source: Path | BinaryIO, name: str, shape: Sequence[int | None]) -> Ar
         raise MissingPackageError(
             f'{name}: reading pictures needs Pillow, which is not installed: pip install "edgecnn[image]"'
         ) from error
+    opened = open_regular(source, DataFileError, "a picture") if isinstance(source, str | os.PathLike) else source
     try:
-        with warnings.catch_warnings():
+        with opened as file, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(source) as picture:
+            with Image.open(file) as picture:
                 picture.load()
                 if picture.mode[0] in "IF":
                     raise InputError(
                         f"{name}: its values have more than 8 bits (mode {picture.mode}); save it with 8, or as .npy"
                     )
                 converted = picture.convert(MODES[shape[3]])
-    except FileNotFoundError as error:
-        raise DataFileError(f"{name}: no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataFileError(f"{name}: refused: {error}") from error
     except InputError:

@@ -147,6 +147,33 @@ def test_json_has_no_nan(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert record["outputs"]["means"]["max"] is None
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("compare pipe.keras model.ecnn", "pipe.keras: is a pipe; wanted the file of a model"),
+        ("compare pipe.onnx model.ecnn", "pipe.onnx: is a pipe; wanted the file of a model"),
+        ("compare model.ecnn model.ecnn --data pipe.npz", "pipe.npz: is a pipe; wanted an .npy or .npz file"),
+        ("run model.ecnn pipe.npy", "pipe.npy: is a pipe; wanted an .npy or .npz file"),
+        ("run model.ecnn pipe.jpg", "pipe.jpg: is a pipe; wanted a picture"),
+        ("run model.ecnn /dev/zero", "/dev/zero: is a device; wanted a picture"),
+        ("profile model.ecnn --data pipe.npy", "pipe.npy: is a pipe; wanted an .npy or .npz file"),
+        ("convert model.h5 -o new.ecnn --labels pipe.txt", "pipe.txt: is a pipe; wanted a text file of labels"),
+        ("convert model.h5 -o new.ecnn --labels /dev/zero", "/dev/zero: is a device; wanted a text file of labels"),
+        ("convert model.h5 -o new.ecnn --config pipe.json", "pipe.json: is a pipe; wanted"),
+    ],
+)
+def test_what_is_no_file_is_refused_and_nobody_waits(
+    arguments: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words.endswith("a picture"):
+        pytest.importorskip("PIL")
+    for word in arguments.split():
+        if word.startswith("pipe"):
+            os.mkfifo(word)
+    assert main(arguments.split()) == 3
+    assert f"error: {words}" in last_line(capsys)
+
+
 def test_an_error_is_a_json_record_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "nothing.ecnn", "--json"]) == 3
     captured = capsys.readouterr()

@@ -296,8 +296,20 @@ def test_weights_elsewhere_are_not_read(location: str, tmp_path: Path) -> None:
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     (folder / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(edgecnn.ConversionError, match=r"safety|cannot be read"):
+    with pytest.raises(edgecnn.ConversionError, match=r"safety|no such file"):
         to_graph(folder / "m.onnx")
+
+
+def test_weights_in_a_pipe_beside_the_model_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.bin")
+    model = one_node("Mul", {"x": [1, 3], "w": [3]})
+    model.graph.input.pop()
+    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[3])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.bin")
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(edgecnn.ConversionError, match=r"constant 'w': .*w\.bin: is a pipe; wanted a file of weights"):
+        to_graph(tmp_path / "m.onnx")
 
 
 def test_weights_in_a_file_beside_the_model(tmp_path: Path) -> None:
