@@ -7,17 +7,19 @@ import json
 import math
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from edgecnn.errors import DataFileError, InputError, MissingPackageError
 from edgecnn.files import open_regular, suffix_of, write_file
+from edgecnn.format.foreign import ZIP, foreign_kind
 from edgecnn.graph import Graph, Port
 from edgecnn.runtime.model import Model, load
 from edgecnn.tools.arrays import read_arrays
@@ -321,8 +323,9 @@ def _opened(path: Path, model: Model) -> tuple[str, Answer, Inner | None]:
     """What runs a file; a function from inputs to outputs, both in the model's order; and one to the layers' outputs, None where
     they cannot be seen."""
     suffix = path.suffix.lower()
-    with open_regular(path, DataFileError, "the file of a model"):
-        pass
+    with open_regular(path, DataFileError, "the file of a model") as file:
+        if suffix == ".keras":
+            _check_archive(path, file)
     if suffix == ".ecnn":
         other = load(path)
         names = [spec.name for spec in other.inputs]
@@ -346,6 +349,21 @@ def _opened(path: Path, model: Model) -> tuple[str, Answer, Inner | None]:
     if suffix == ".tflite":
         return (*_lite(path, model), None)
     raise InputError(f"{path}: wanted .h5, .hdf5, .keras, .onnx, .tflite or .ecnn")
+
+
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    """Refuse a .keras file that is no zip archive, of which Keras says that it is not there."""
+    start = file.read(8)
+    if not start:
+        raise DataFileError(f"{path}: is empty; save the model again")
+    if not start.startswith(ZIP):
+        found = foreign_kind(start, "")
+        raise DataFileError(f"{path}: no .keras file: it {f'is {found}' if found else f'starts with {start!r}'}")
+    try:
+        with zipfile.ZipFile(file):
+            pass
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataFileError(f"{path}: a damaged zip file ({error}); copy or save it again") from error
 
 
 def _keras(path: Path, model: Model) -> tuple[str, Answer, Inner]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from browser import DESKTOP, PHONE, Browser
 from edgecnn import converters
 from edgecnn.cli import main
-from edgecnn.errors import InputError
+from edgecnn.errors import DataFileError, InputError
 from edgecnn.format import write
 from edgecnn.graph import Graph
 from edgecnn.tools.compare import compare, pictures_of, save
@@ -83,6 +84,22 @@ def test_a_wrong_weight_is_found_beside_keras(graph: Graph, tmp_path: Path) -> N
     found = compare(DIGITS, tmp_path / "wrong.ecnn")
     assert found.parting is not None
     assert found.parting.node == name
+
+
+def test_a_damaged_original_is_told_as_such_and_not_as_missing(graph: Graph, tmp_path: Path) -> None:
+    write(graph, tmp_path / "digits.ecnn")
+    archive = tmp_path / "whole.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("config.json", "{}" * 100)
+    for content, words in (
+        (b"", "is empty"),
+        (b"\x93NUMPY\x01\x00v", r"no \.keras file: it starts with b'\\x93NUMPY"),
+        (DIGITS.read_bytes(), r"no \.keras file: it is an HDF5 file"),
+        (archive.read_bytes()[:-40], r"a damaged zip file \(File is not a zip file\); copy or save it again"),
+    ):
+        (tmp_path / "a.keras").write_bytes(content)
+        with pytest.raises(DataFileError, match=rf"a\.keras: {words}"):
+            compare(tmp_path / "a.keras", tmp_path / "digits.ecnn")
 
 
 def test_errors_are_those_of_arithmetic(tmp_path: Path) -> None:
