@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgecnn.format.checksum import Checksum
 
 CHUNK = 2**23
-"""Bytes that are read at a time: between two of them signals are handled."""
+"""Bytes that are read at a time: between two of them signals are handled, and the deadline is looked at."""
 
 LARGE_PAGE = 2**21
 
@@ -66,7 +66,7 @@ def open_source(source: Any, mapped: bool, budget: Budget) -> tuple[memoryview, 
             if mapped:
                 return memoryview(MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)), str(path)
             budget.hold(size, "the file's own bytes")
-            return _read(file, size, path), str(path)
+            return _read(file, size, path, budget), str(path)
     except ModelFileError:
         raise
     except (MemoryError, OSError, ValueError, OverflowError) as error:
@@ -75,7 +75,7 @@ def open_source(source: Any, mapped: bool, budget: Budget) -> tuple[memoryview, 
         raise ModelFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read(file: BinaryIO, size: int, path: str) -> memoryview:
+def _read(file: BinaryIO, size: int, path: str, budget: Budget) -> memoryview:
     """The whole of an open file, copied into memory that nobody else has."""
     if sys.platform == "linux":
         copy = PrivateCopy(-1, size + ROOM, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -93,4 +93,6 @@ def _read(file: BinaryIO, size: int, path: str) -> memoryview:
                 f"{path}: file is truncated: it ended after {filled} of {size} bytes while it was read"
             )
         filled += count
+        if budget.deadline is not None:
+            budget.look(f"byte {filled} of {size}")
     return target.toreadonly()

@@ -587,7 +587,7 @@ def load(
             may then differ in their last bits from those of a model that is not tuned.
         precision: what is computed in: "float32"; on other devices than "cpu" also "tf32" (float32 whose products a GPU
             rounds to 11 bits), "float16" or "bfloat16". Inputs and outputs are float32 all the same.
-        max_seconds: the longest that loading may take; looked at between nodes and weights. None: no deadline; a file may then
+        max_seconds: the longest that loading may take; looked at between pieces of the file, nodes and weights. None: no deadline; a file may then
             make loading work in proportion to its size, beside half a second.
         mmap: keep the file mapped into memory in place of reading it, for devices with little memory: weights that are packed, or
             used once a call, then take none beside the system's own copy of the file. Such a file must not be changed while the

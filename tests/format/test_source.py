@@ -204,6 +204,18 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_refused(tmp_path: Path, mo
         edgecnn.load(path)
 
 
+def test_the_deadline_is_looked_at_while_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "network.ecnn"
+    write(network(1), path)
+    size = path.stat().st_size
+    monkeypatch.setattr(source, "CHUNK", 1000)
+    with pytest.raises(
+        ModelFileError, match=rf"network\.ecnn: byte 1000 of {size} was reached after more than 1e-09 s"
+    ):
+        edgecnn.load(path, max_seconds=1e-9)
+    assert edgecnn.load(path, max_seconds=100.0).name == "network 1"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 @pytest.mark.parametrize("mmap", [False, True])
 def test_what_is_no_regular_file_is_refused_and_nobody_waits(mmap: bool, tmp_path: Path) -> None:
