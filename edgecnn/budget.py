@@ -41,7 +41,7 @@ class Budget:
     Args:
         max_bytes: most bytes, of everything together; None: see `BASE_BYTES`, and for tensors three quarters of this
             machine's memory.
-        max_seconds: from now on; the deadline is looked at between nodes and constants, and in long loops. None: no deadline.
+        max_seconds: from now on; the deadline is looked at between pieces of the file, nodes and constants, and in long loops. None: no deadline.
         error: what a refusal raises.
 
     Raises:
@@ -121,10 +121,10 @@ class Budget:
         """
         self.last = "computing one image"
         if self.max_bytes is not None:
-            most = self.most_bytes - self.held
+            held, most = self.held, self.most_bytes
         else:
-            most = size if size <= SMALL_BYTES else int(SHARE_OF_MEMORY * memory_of_machine())
-        if size > most:
+            held, most = 0, size if size <= SMALL_BYTES else int(SHARE_OF_MEMORY * memory_of_machine())
+        if size > most - held:
             self._refuse(size, what(), most)
 
     def work(self, units: int, what: What) -> None:

@@ -18,7 +18,7 @@ import edgecnn
 from edgecnn import budget as budgets
 from edgecnn.budget import BASE_BYTES, BYTES_FOR_ONE, Budget
 from edgecnn.errors import ConversionError, InputError, ModelFileError
-from edgecnn.format import encode
+from edgecnn.format import encode, write
 from edgecnn.graph import Graph, reference
 from edgecnn.graph.interpolation import axis_table, table_entries
 from edgecnn.graph.operators import RESIZE_METHODS
@@ -167,6 +167,14 @@ def test_max_bytes_bounds_what_an_image_takes(source: Graph | bytes) -> None:
     with pytest.raises(ModelFileError, match="max_bytes"):
         edgecnn.load(source, threads=1, max_bytes=2 * 64 * 64 * 4 - 1)
     assert edgecnn.load(source, threads=1, max_bytes=4 * 64 * 64 * 4).memory.arena == 64 * 64 * 4
+
+
+def test_a_refusal_tells_the_bound_that_was_set(tmp_path: Path) -> None:
+    path = tmp_path / "model.ecnn"
+    size = write(large(64), path)
+    for most, held in ((size - 1, 0), (size + 2 * 64 * 64 * 4 - 1, size)):  # the file's own bytes, what an image takes
+        with pytest.raises(ModelFileError, match=rf"beside {held} that are held; the bound is {most} \(max_bytes\)"):
+            edgecnn.load(path, threads=1, max_bytes=most)
 
 
 def test_max_bytes_holds_for_sizes_that_a_call_brings() -> None:
