@@ -12,6 +12,13 @@ from edgecnn.tools.text import Block
 DEVICE_HELP = "cpu (default); gpu, gpu:1 or gpus by TensorFlow; tensorflow for whatever device that has"
 
 
+def file_name(text: str) -> str:
+    """The type of options that name a file. An empty name is mostly a variable of a script that was not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; wanted that of a file")
+    return text
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command gives back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.command import Answer, Command, file_name
 from edgecnn.cli.progress import progress
 
 
@@ -14,7 +14,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("second", help="an .ecnn file")
     parser.add_argument(
-        "--data", metavar="FILE", help=".npy, or .npz with the input names (default: a scattered sample)"
+        "--data",
+        type=file_name,
+        metavar="FILE",
+        help=".npy, or .npz with the input names (default: a scattered sample)",
     )
     parser.add_argument(
         "--tolerance",
@@ -28,6 +31,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save",
         action="append",
         default=[],
+        type=file_name,
         metavar="FILE",
         help=".html (a page), .png (a picture; needs matplotlib) or .json; may be repeated",
     )

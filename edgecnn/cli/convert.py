@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from edgecnn import format as file_format
-from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.command import Answer, Command, file_name
 from edgecnn.cli.progress import progress
 from edgecnn.errors import DataFileError, InputError
 from edgecnn.files import check_free, open_regular
@@ -19,7 +19,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         help="a Keras (.h5, .hdf5, .keras), ONNX (.onnx) or LiteRT model (.tflite); with --to also an .ecnn file",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="default: beside the model, with the suffix .ecnn")
+    parser.add_argument(
+        "-o", "--output", type=file_name, metavar="FILE", help="default: beside the model, with the suffix .ecnn"
+    )
     parser.add_argument(
         "--to",
         choices=("keras", "saved_model", "onnx"),
@@ -33,8 +35,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the .ecnn file stores weights (default: float32; float16 halves the file and rounds; int8 is yet to come)",
     )
     parser.add_argument("--compress", action="store_true", help="compress the weights without loss, where that helps")
-    parser.add_argument("--labels", metavar="FILE", help="names of the classes, UTF-8, one a line")
-    parser.add_argument("--config", metavar="FILE", help="for weights alone (.weights.h5): the JSON of model.to_json()")
+    parser.add_argument("--labels", type=file_name, metavar="FILE", help="names of the classes, UTF-8, one a line")
+    parser.add_argument(
+        "--config", type=file_name, metavar="FILE", help="for weights alone (.weights.h5): the JSON of model.to_json()"
+    )
     parser.add_argument(
         "--input-shape",
         action="append",

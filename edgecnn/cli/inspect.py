@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.command import Answer, Command, file_name
 from edgecnn.cli.progress import progress
 
 SOURCES = (".h5", ".hdf5", ".keras", ".onnx", ".tflite")
@@ -19,10 +19,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--html",
+        type=file_name,
         metavar="FILE",
         help="write a page for the browser: the graph drawn, histograms of the weights, maps of their zeros, the passes",
     )
-    parser.add_argument("--onnx", metavar="FILE", help="write the graph for Netron (needs onnx)")
+    parser.add_argument("--onnx", type=file_name, metavar="FILE", help="write the graph for Netron (needs onnx)")
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
 
 

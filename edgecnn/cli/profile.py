@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.command import Answer, Command, file_name
 from edgecnn.cli.progress import progress
 
 
@@ -14,11 +14,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save",
         action="append",
         default=[],
+        type=file_name,
         metavar="FILE",
         help=".html (a page), .png (a picture; needs matplotlib), .json, or .trace.json (for ui.perfetto.dev); may be repeated",
     )
     parser.add_argument(
-        "--data", metavar="FILE", help=".npy, or .npz with the input names; the first image is used (default: zeros)"
+        "--data",
+        type=file_name,
+        metavar="FILE",
+        help=".npy, or .npz with the input names; the first image is used (default: zeros)",
     )
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="runs to take medians of (default: 50)")
     parser.add_argument("--threads", type=int, metavar="N", help="default: what the process may use")

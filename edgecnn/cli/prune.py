@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgecnn.cli.command import Answer, Command
+from edgecnn.cli.command import Answer, Command, file_name
 from edgecnn.cli.progress import progress
 from edgecnn.errors import InputError
 
@@ -15,6 +15,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         required=True,
+        type=file_name,
         metavar="FILE",
         help=".npz with x and y, and x_val and y_val to measure accuracy on (default: a tenth is held back)",
     )
@@ -49,10 +50,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", metavar="NAME", help="for a model that was saved without: a loss of Keras")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     parser.add_argument(
-        "--resume", metavar="FILE", help=".npz that keeps each epoch: an interrupted run goes on from it"
+        "--resume",
+        type=file_name,
+        metavar="FILE",
+        help=".npz that keeps each epoch: an interrupted run goes on from it",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="default: beside the model, NAME_pruned.keras")
-    parser.add_argument("--ecnn", metavar="FILE", help="write the pruned model's .ecnn file as well")
+    parser.add_argument(
+        "-o", "--output", type=file_name, metavar="FILE", help="default: beside the model, NAME_pruned.keras"
+    )
+    parser.add_argument("--ecnn", type=file_name, metavar="FILE", help="write the pruned model's .ecnn file as well")
     parser.add_argument("--force", action="store_true", help="replace the output files if they exist")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from edgecnn.cli.command import DEVICE_HELP, Answer, Command
+from edgecnn.cli.command import DEVICE_HELP, Answer, Command, file_name
 from edgecnn.cli.progress import progress
 
 
@@ -44,7 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offset", type=_number, metavar="X", help="then add this, e.g. -1")
     parser.add_argument("--threads", type=_count, metavar="N", help="default: what the process may use")
     parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
-    parser.add_argument("--output", metavar="FILE", help="write the answers to this .npy or .npz file")
+    parser.add_argument("--output", type=file_name, metavar="FILE", help="write the answers to this .npy or .npz file")
     parser.add_argument("--force", action="store_true", help="replace the output file if it exists")
 
 

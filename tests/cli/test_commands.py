@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -145,6 +146,23 @@ def test_json_has_no_nan(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 
     record = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert record["outputs"]["means"]["max"] is None
+
+
+def test_an_empty_name_of_a_file_is_wrong_usage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(folder.iterdir())
+    tried = 0
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        for action in parser._actions:
+            if action.metavar == "FILE":
+                given = ["x"] * sum(not other.option_strings for other in parser._actions)
+                assert main([command.name, *given, action.option_strings[-1], ""]) == 2
+                assert f"{action.option_strings[-1]}: an empty name; wanted that of a file" in last_line(capsys)
+                tried += 1
+    assert tried >= 10
+    assert convert_main(["model.h5", "-o", ""]) == 2
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
