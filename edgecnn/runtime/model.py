@@ -599,8 +599,11 @@ def load(
             it may; the message names the node or the weights.
         DeviceError: there is no such device here, or EDGECNN_ISA names an instruction set that is not there.
         MissingPackageError: the device needs TensorFlow, which is not installed.
-        InputError: threads, precision or tune do not go with the device, or are no sensible values.
+        InputError: threads, precision or tune do not go with the device, or an argument is no sensible value.
     """
+    for name, flag in (("mmap", mmap), ("tune", tune)):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name}={flag!r}: wanted True or False")
     budget = Budget(max_bytes, max_seconds)
     make = _maker(device, threads, tune, precision, not isinstance(source, Graph), budget)
     size: int | None = None

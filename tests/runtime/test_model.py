@@ -350,3 +350,10 @@ def test_profile_times_every_step(model: edgecnn.Model, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "profile.json").read_text())["runs"] == 5
     with pytest.raises(edgecnn.InputError, match=r"\.txt"):
         profile.save(tmp_path / "profile.txt")
+
+
+@pytest.mark.parametrize("flag", [{"mmap": "yes"}, {"mmap": 1}, {"mmap": None}, {"tune": "no"}, {"tune": 0}])
+def test_flags_are_true_or_false(flag: dict[str, Any]) -> None:
+    name, value = next(iter(flag.items()))
+    with pytest.raises(edgecnn.InputError, match=f"{name}={value!r}: wanted True or False"):
+        edgecnn.load(mean_classifier(), **flag)
