@@ -17,6 +17,7 @@ from edgecnn.budget import charge, charge_work
 from edgecnn.converters.builder import Draft
 from edgecnn.converters.layers import (
     LAYERS,
+    Fault,
     Layer,
     Turned,
     Unsupported,
@@ -254,6 +255,9 @@ class _Assembler:
         except Unsupported as problem:
             self.items[here] = UnsupportedLayer(here, layer.class_name, problem.reason, problem.hint)
             return [None]
+        except Fault as fault:
+            message = f"{model.source}: layer {here!r} ({layer.class_name}): {fault}"
+            raise ConversionError(message) from fault.__cause__
         except GraphError as error:
             if model.keras == (0, 0) or (seen is not None and not _reads_weights(seen)):
                 # No weights stored apart from the model, which might belong to another.

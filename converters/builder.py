@@ -38,11 +38,20 @@ class Builder:
         self.drafts: list[Draft] = []
 
     def __call__(self, operator: str, *inputs: Operand, **attributes: Any) -> Tensor:
-        row = OPERATORS[operator]
+        row = OPERATORS.get(operator)
+        if row is None:
+            raise GraphError(
+                f"there is no operator {operator!r}; edgecnn.graph.OPERATORS has {', '.join(sorted(OPERATORS))}"
+            )
         given = [*inputs, *[None] * (0 if row.variadic else len(row.roles) - len(inputs))]
         arrays = [_float32(x, operator) if isinstance(x, np.ndarray) else x for x in given]
-        first = next(x for x in arrays if x is not None)
+        first = next((x for x in arrays if x is not None), None)
+        if first is None:
+            raise GraphError(f"{operator}: has no inputs")
         plain = _plain(len(first.shape) - 2)
+        missing = [name for name in row.attributes if name not in attributes and name not in plain]
+        if missing:
+            raise GraphError(f"{operator}: wanted its attributes {missing}, which have no plain values")
         filled = {name: attributes.pop(name) if name in attributes else plain[name] for name in row.attributes}
         if attributes:
             raise TypeError(f"{operator} has no attributes {sorted(attributes)}")

@@ -21,7 +21,7 @@ from edgecnn.converters.layers import (
 from edgecnn.converters.layers.activation import check_configuration
 from edgecnn.converters.layers.reading import Unsupported
 from edgecnn.converters.layers.refused import ONNX_REFUSED, REFUSED, reason_to_refuse
-from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, Turned, apply, find, layer, register
+from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Fault, Layer, Turned, apply, find, layer, register
 
 sizes.fold_sizes()
 
@@ -30,6 +30,7 @@ __all__ = [
     "ONNX_REFUSED",
     "REFUSED",
     "REGISTERED",
+    "Fault",
     "Layer",
     "Turned",
     "Unsupported",

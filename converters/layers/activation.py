@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecnn.converters.builder import Builder
 from edgecnn.converters.layers.reading import Recorded, Unsupported, refuse_unread_keys
-from edgecnn.converters.layers.registry import LAYERS, REGISTERED, Layer, axis_of, layer, only
+from edgecnn.converters.layers.registry import LAYERS, Layer, axis_of, find_registered, layer, only
 from edgecnn.graph import ACTIVATIONS, Tensor
 
 _SYNONYMS = {
@@ -122,11 +122,12 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
 
 def _registered(name: str, config: Mapping[str, Any], keras: tuple[int, int]) -> Function:
     """An activation that a user has registered, a function or a layer without weights."""
-    convert = REGISTERED.get(name) or REGISTERED.get(plain := name.split(">")[-1])
+    convert = find_registered(name)
     if convert is None:
         raise Unsupported(
             f"the activation {name!r} is not one of Keras'",
-            f"say what it is made of with edgecnn.converters.register({plain!r}, ...), or use one of {', '.join(sorted(names()))}",
+            f"say what it is made of with edgecnn.converters.register({name.split('>')[-1]!r}, ...), or use one of "
+            f"{', '.join(sorted(names()))}",
         )
 
     def read(names: Sequence[str]) -> list[Any]:

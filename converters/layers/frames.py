@@ -16,6 +16,7 @@ import numpy as np
 
 from edgecnn.converters.builder import Builder, Operand
 from edgecnn.converters.layers.reading import Unsupported
+from edgecnn.errors import GraphError
 from edgecnn.graph import Tensor
 from edgecnn.graph.operators import LIMIT
 
@@ -68,7 +69,9 @@ class Frames(Builder):
 
     def __call__(self, operator: str, *inputs: Operand, **attributes: Any) -> Tensor:
         values = [self.whole(x) if isinstance(x, Tensor) else x for x in inputs]
-        rank = next(len(x.shape) for x in inputs if isinstance(x, Tensor))
+        rank = next((len(x.shape) for x in inputs if isinstance(x, Tensor)), 0)
+        if not rank:
+            raise GraphError(f"{operator}: has no inputs that are tensors")
         if operator in SINGLE or rank - 2 > _WINDOWS.get(operator, rank):
             return self.frame(self._one_by_one(operator, values, attributes))
         if operator in _WINDOWS and isinstance(kernel := next(iter(values[1:]), None), np.ndarray):

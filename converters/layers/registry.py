@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from edgecnn.converters.layers.reading import (
     refuse_unread,
 )
 from edgecnn.converters.sources.description import LayerDescription, WeightReader
-from edgecnn.errors import GraphError, InputError
+from edgecnn.errors import Error, GraphError, InputError
 from edgecnn.graph import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -104,6 +105,10 @@ REGISTERED: dict[str, LayerFunction] = {}
 """Classes that users have added."""
 
 
+class Fault(Exception):
+    """Raised where a function of a user's own fails: its fault is neither the file's nor the converter's."""
+
+
 def layer(*class_names: str) -> Callable[[LayerFunction], LayerFunction]:
     """Registers a function for classes."""
 
@@ -138,7 +143,7 @@ def register(class_name: str, function: LayerFunction | None = None) -> Any:
         function: the function; without it, a decorator is given back.
 
     Raises:
-        InputError: the name is that of a layer of Keras.
+        InputError: the name is that of a layer of Keras, or the function is none.
     """
     if not isinstance(class_name, str) or not class_name:
         raise InputError(f"register: wanted the name of a class, given {class_name!r}")
@@ -146,6 +151,8 @@ def register(class_name: str, function: LayerFunction | None = None) -> Any:
         raise InputError(f"register: {class_name!r} is a layer that the converter knows; give your class another name")
     if function is None:
         return lambda given: register(class_name, given)
+    if not callable(function):
+        raise InputError(f"register: {class_name!r}: wanted a function of (layer, build, inputs), given {function!r}")
     REGISTERED[class_name] = function
     return function
 
@@ -184,7 +191,40 @@ def find(class_name: str) -> LayerFunction | None:
     """The function for a class, a user's own by its full or its plain name."""
     if class_name in LAYERS:
         return LAYERS[class_name]
-    return REGISTERED.get(class_name) or REGISTERED.get(class_name.split(">")[-1])
+    return find_registered(class_name)
+
+
+def find_registered(class_name: str) -> LayerFunction | None:
+    """A user's own function for a class, by its full or its plain name. What goes wrong in it is told as its fault."""
+    name = class_name if class_name in REGISTERED else class_name.split(">")[-1]
+    return partial(_own, name, REGISTERED[name]) if name in REGISTERED else None
+
+
+def _own(name: str, function: LayerFunction, layer: Layer, build: Builder, inputs: Sequence[Tensor]) -> Output:
+    """What a user's function gives.
+
+    Raises:
+        Fault: it raised an error.
+        Unsupported: it gave something else than tensors.
+    """
+    try:
+        result = function(layer, build, inputs)
+    except GraphError as error:  # of an operator, as the function builds it
+        raise Fault(f"the function registered for {name!r} raised GraphError: {error}") from error
+    except (Unsupported, Error, MemoryError):
+        raise
+    except Exception as error:
+        raise Fault(f"the function registered for {name!r} raised {type(error).__name__}: {error}") from error
+    items = result if isinstance(result, list | tuple) else [result]
+    kinds = (Tensor, Turned, np.ndarray) if layer.keras == (0, 0) else (Tensor,)
+    wrong = [item for item in items if not isinstance(item, kinds)]
+    if wrong or not items:
+        given = repr(result) if not items or wrong[0] is None else type(wrong[0]).__name__
+        raise Unsupported(
+            f"the function registered for {name!r} gives {given}",
+            "give back a tensor, as build(...) gives it, or a list of them",
+        )
+    return result
 
 
 def sizes_of(value: Any, axes: int) -> tuple[int, ...]:

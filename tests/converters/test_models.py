@@ -284,6 +284,9 @@ def own_layer() -> Iterator[Any]:
         def call(self, x: Any) -> Any:
             return keras.ops.maximum(x, 0) ** self.power * self.factor
 
+        def compute_output_shape(self, shape: Any) -> Any:
+            return shape
+
         def get_config(self) -> dict[str, Any]:
             return {**super().get_config(), "power": self.power}
 
@@ -317,7 +320,75 @@ def test_registering_refuses_keras_own_names() -> None:
         register("Conv2D", lambda layer, build, inputs: inputs[0])
     with pytest.raises(edgecnn.InputError, match="name"):
         register("", lambda layer, build, inputs: inputs[0])
+    for nothing in (3, "relu", np.ones(3)):
+        with pytest.raises(edgecnn.InputError, match="register: 'Bent': wanted a function of"):
+            register("Bent", nothing)
+        with pytest.raises(edgecnn.InputError, match="wanted a function of"):
+            register("Bent")(nothing)
     assert not REGISTERED
+
+
+def divided(layer: Any, build: Any, inputs: Any) -> Any:
+    return 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (divided, "the function registered for 'Bent' raised ZeroDivisionError: division by zero"),
+        (lambda layer, build, inputs: layer.config["slope"], "for 'Bent' raised KeyError: 'slope'"),
+        (
+            lambda layer, build, inputs: build("mulitply", *inputs),
+            "raised GraphError: there is no operator 'mulitply'; .*multiply",
+        ),
+        (lambda layer, build, inputs: build("add", inputs[0]), "for 'Bent' raised GraphError: add"),
+        (lambda layer, build, inputs: build("add"), "for 'Bent' raised GraphError: add: has no inputs"),
+        (
+            lambda layer, build, inputs: build("softmax", inputs[0]),
+            r"raised GraphError: softmax: wanted its attributes \['axis'\]",
+        ),
+        (lambda layer, build, inputs: build("relu6", inputs[0]), "raised GraphError: there is no operator 'relu6'"),
+        (lambda layer, build, inputs: None, "the function registered for 'Bent' gives None; give back a tensor"),
+        (lambda layer, build, inputs: [], r"the function registered for 'Bent' gives \[\]; give back a tensor"),
+        (
+            lambda layer, build, inputs: np.ones(3),
+            "the function registered for 'Bent' gives ndarray; give back a tensor",
+        ),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_faults_of_a_registered_function_are_told_as_its_own(
+    function: Any, words: str, wrapped: bool, own_layer: Any
+) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.layers.Input((5, 6, 6, 3) if wrapped else (6, 6, 3))
+    layer = own_layer(3.0, name="bent")
+    model = keras.Model(given, (keras.layers.TimeDistributed(layer, name="bent") if wrapped else layer)(given))
+    register("Bent", function)
+    with pytest.raises(edgecnn.ConversionError, match=words) as caught:
+        to_graph(model)
+    assert "bent" in str(caught.value)
+    assert "damaged" not in str(caught.value)
+    if function is divided:
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)  # whose traceback leads to the line
+
+
+def test_faults_of_a_registered_activation_are_told_as_its_own() -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.layers.Input((6, 6, 3))
+    model = keras.Model(given, keras.layers.Conv2D(4, 3, activation=bent_activation, name="stem")(given))
+    try:
+        register("bent_activation", divided)
+        with pytest.raises(
+            edgecnn.ConversionError, match=r"'stem' .*registered for 'bent_activation' raised ZeroDivisionError"
+        ):
+            to_graph(model)
+    finally:
+        REGISTERED.clear()
+
+
+def bent_activation(x: Any) -> Any:
+    return x * 2
 
 
 @pytest.mark.parametrize("training", [True, False])
