@@ -107,9 +107,13 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
         elif class_name == "Activation" and isinstance(config, Mapping):
             value = config.get("activation")
         else:
+            if not value.get("registered_name") and class_name in (None, "__lambda__"):
+                raise _nameless()
             full = str(value.get("registered_name") or class_name)
             return _registered(full, config if isinstance(config, Mapping) else {}, keras)
     name = "linear" if value is None else str(value)
+    if name == "<lambda>":
+        raise _nameless()
     if name in _OF_AN_AXIS:
         return Function(name, axis=rank - 1)
     if name == "hard_sigmoid" and 0 < keras[0] < 3:
@@ -118,6 +122,14 @@ def function_of(value: Any, keras: tuple[int, int], rank: int) -> Function:
     if name not in _ELEMENTWISE and name not in _SYNONYMS:
         return _registered(name, {}, keras)
     return Function(known, _PARAMETERS.get(name, ACTIVATIONS[known].defaults))
+
+
+def _nameless() -> Unsupported:
+    return Unsupported(
+        "its activation is a Python function without a name (a lambda), which is never run",
+        "write it with def and a name, and say what it is made of with edgecnn.converters.register(that name, ...), or use one of "
+        f"{', '.join(sorted(names()))}",
+    )
 
 
 def _registered(name: str, config: Mapping[str, Any], keras: tuple[int, int]) -> Function:

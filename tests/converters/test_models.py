@@ -391,6 +391,20 @@ def bent_activation(x: Any) -> Any:
     return x * 2
 
 
+def test_an_activation_without_a_name_is_told_as_such(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    given = keras.layers.Input((6, 6, 3))
+    model = keras.Model(given, keras.layers.Conv2D(4, 3, activation=lambda x: x * 2, name="stem")(given))
+    sources = [model, *(tmp_path / f"model{suffix}" for suffix in SUFFIXES)]
+    for source in sources[1:]:
+        model.save(source)
+    for source in sources:
+        with pytest.raises(edgecnn.UnsupportedLayerError) as caught:
+            to_graph(source)
+        assert "stem (Conv2D): its activation is a Python function without a name (a lambda)" in str(caught.value)
+        assert "None" not in str(caught.value)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_call_for_training_is_refused(training: bool) -> None:
     keras = pytest.importorskip("keras")
