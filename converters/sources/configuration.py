@@ -17,7 +17,7 @@ from edgecnn.converters.sources.description import (
     replaced,
 )
 from edgecnn.converters.sources.operation_names import KERAS_OPERATIONS
-from edgecnn.errors import ConversionError
+from edgecnn.errors import ConversionError, UnsupportedLayer, UnsupportedLayerError
 
 FUNCTIONAL = ("Functional", "Model")
 """Class names of functional models; "Model" up to Keras 2.3."""
@@ -79,10 +79,11 @@ def describe_model(
         raise ConversionError(
             f"{source}: its configuration is damaged ({type(error).__name__}: {error}); save the model again"
         ) from error
-    raise ConversionError(
-        f"{source}: holds a {config.get('class_name')!r}, a model written as a class, whose structure only its own code "
-        f"knows; rebuild it with keras.Sequential or the functional API and save that"
-    )
+    own, class_name = config["config"], str(config.get("class_name"))
+    name = str(own.get("name") or class_name) if isinstance(own, Mapping) else class_name
+    reason = "a model written as a class, whose structure only its own code knows"
+    hint = "rebuild it with keras.Sequential or the functional API and save that"
+    raise UnsupportedLayerError(source, [UnsupportedLayer(name, class_name, reason, hint)])
 
 
 def _encodable(description: ModelDescription) -> ModelDescription:

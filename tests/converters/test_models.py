@@ -405,6 +405,28 @@ def test_an_activation_without_a_name_is_told_as_such(tmp_path: Path) -> None:
         assert "None" not in str(caught.value)
 
 
+def test_a_model_written_as_a_class_is_not_supported(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="own")
+            self.inner = keras.layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x)
+
+    model = Own()
+    model(np.zeros((1, 4), np.float32))
+    model.save(tmp_path / "m.keras")
+    for source in (model, tmp_path / "m.keras"):
+        with pytest.raises(
+            edgecnn.UnsupportedLayerError, match=r"Own \(Own\): a model written as a class.*; rebuild it"
+        ) as caught:
+            to_graph(source)
+        assert caught.value.exit_code == 4
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_call_for_training_is_refused(training: bool) -> None:
     keras = pytest.importorskip("keras")
