@@ -32,6 +32,9 @@ _LEAST_SPARSE = 1024
 PIECE = 2**16
 """Bytes that are decompressed at a time."""
 
+DEFLATED = 2**20
+"""Bytes that are compressed at a time, in some hundredths of a second: between two of them signals are handled."""
+
 _INPUT_PIECE = 2**14
 _INFLATING = 2**17
 """Bytes of zlib's window and state (48 KiB), the piece of its input that it keeps, and Python's objects around them."""
@@ -57,10 +60,21 @@ def encode(constant: Constant, compress: bool) -> tuple[int, int, memoryview]:
     else:
         raise ConversionError(f"constant {constant.name!r}: no encoding {constant.encoding!r}")
     if compress:
-        packed = zlib.compress(data, 9)
+        packed = _deflate(data)
         if len(packed) < len(data):
             return tag, len(data), memoryview(packed)
     return tag, 0, data
+
+
+def _deflate(data: memoryview) -> bytearray:
+    """A zlib stream of some bytes, or its beginning where that is no shorter. It does not depend on the pieces."""
+    engine, packed = zlib.compressobj(9), bytearray()
+    for start in range(0, len(data), DEFLATED):
+        packed += engine.compress(data[start : start + DEFLATED])
+        if len(packed) >= len(data):
+            return packed
+    packed += engine.flush()
+    return packed
 
 
 def best(constant: Constant, half: bool) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import tracemalloc
+import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +136,55 @@ def test_arrays_are_aligned_wherever_the_bytes_lie(shift: int, encoding: str, co
     assert found.flags.aligned
     assert not found.flags.writeable
     np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("piece", [1, 1000, 4096, 2**20])
+@pytest.mark.parametrize("kind", ["noise", "halves", "text", "zeros", "mixed"])
+def test_what_is_compressed_does_not_depend_on_the_pieces(
+    kind: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = np.random.default_rng(0)
+    size = 20_000 if piece == 1 else 300_001
+    whole = {
+        "noise": drawn.normal(size=size).astype(np.float32),
+        "halves": drawn.normal(size=size).astype(np.float16).astype(np.float32),
+        "text": np.resize(np.frombuffer(Path(__file__).read_bytes()[:4000], np.float32), size),
+        "zeros": np.zeros(size, np.float32),
+    }
+    values = np.concatenate([*whole.values()]) if kind == "mixed" else whole[kind]
+    monkeypatch.setattr(encodings, "DEFLATED", piece)
+    tag, raw, data = encodings.encode(Constant("w", values), True)
+    expected = zlib.compress(values.tobytes(), 9)
+    if len(expected) < values.nbytes:
+        assert (tag, raw, bytes(data)) == (encodings.FLOAT32, values.nbytes, expected)
+    else:
+        assert (tag, raw, bytes(data)) == (encodings.FLOAT32, 0, values.tobytes())
+
+
+def test_compression_is_left_where_it_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.frombuffer(np.random.default_rng(0).bytes(40_000), np.float32)
+    monkeypatch.setattr(encodings, "DEFLATED", 100)
+    assert bytes(encodings.encode(Constant("w", values), True)[2]) == values.tobytes()
+
+
+def test_signals_are_handled_between_pieces_that_are_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        """As zlib's; the user presses Ctrl-C at the third piece."""
+
+        def __init__(self, level: int) -> None:
+            self.engine, self.pieces = compressobj(level), 0
+
+        def compress(self, piece: memoryview) -> bytes:
+            assert len(piece) <= 2**20
+            self.pieces += 1
+            if self.pieces == 3:
+                signal.raise_signal(signal.SIGINT)
+            return self.engine.compress(piece)
+
+    compressobj = zlib.compressobj
+    monkeypatch.setattr(zlib, "compressobj", Engine)
+    with pytest.raises(KeyboardInterrupt):
+        encodings.encode(Constant("w", np.zeros(2**20, np.float32)), True)
 
 
 @pytest.mark.parametrize(("kept", "compress"), [(1, False), (10**5, False), (1, True), (10**5, True)])
