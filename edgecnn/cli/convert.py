@@ -142,7 +142,7 @@ def named_shapes(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[in
 
 
 def _peak_memory(path: Path) -> int | None:
-    """Bytes of packed weights and arena; None if they depend on the size of the images."""
+    """Bytes of weights, arena and scratch; None if they depend on the size of the images."""
     model = load(path)
     return None if any(None in spec.shape[1:] for spec in model.inputs) else model.memory.total
 

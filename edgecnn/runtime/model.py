@@ -22,7 +22,7 @@ from edgecnn.runtime import threads as threading_rules
 from edgecnn.runtime.bands import macs_of
 from edgecnn.runtime.executor import Executor, clock_seconds
 from edgecnn.runtime.machine import measure_machine
-from edgecnn.runtime.planner import PackedWeights, Plan, budget_of, open_for, plan, possible_algorithms
+from edgecnn.runtime.planner import PackedWeights, Plan, budget_of, open_for, plan, possible_algorithms, read_in_place
 from edgecnn.runtime.profiling import RECORDED, Profile, placements_of, summarise
 
 MOST_PLANS = 8
@@ -50,16 +50,26 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a model takes: its file (None if it came from memory), packed weights, and the arena of one image."""
+    """Bytes that a model takes.
+
+    Attributes:
+        file: its file; None if it came from memory.
+        weights: packed.
+        arena: of one image.
+        in_place: weights that are read where they lie, in the copy of the file or the mapped file.
+        scratch: of all threads of one call.
+    """
 
     file: int | None
     weights: int
     arena: int
+    in_place: int = 0
+    scratch: int = 0
 
     @property
     def total(self) -> int:
-        """Weights and arena: what computing needs beside Python."""
-        return self.weights + self.arena
+        """Weights, arena and scratch: what computing one image needs beside Python."""
+        return self.weights + self.in_place + self.arena + self.scratch
 
 
 class Model:
@@ -160,9 +170,12 @@ class Model:
 
     @property
     def memory(self) -> Memory:
-        """Bytes of file, packed weights and arena (the largest among the sizes used so far)."""
-        arena = max((p.layout.arena for p in tuple(self._plans.values())), default=0)
-        return Memory(self._file_size, self._weights.nbytes, arena)
+        """Bytes of file, weights, arena and scratch (the largest among the sizes used so far)."""
+        plans: tuple[Plan, ...] = tuple(self._plans.values())
+        arena = max((plan.layout.arena for plan in plans), default=0)
+        scratch = max((plan.executor.scratch_bytes for plan in plans), default=0)
+        in_place = sum(read_in_place(self._graph, self._graph.nodes, self._weights).values()) if plans else 0
+        return Memory(self._file_size, self._weights.nbytes, arena, in_place, self.threads * scratch)
 
     def __call__(self, *inputs: Any) -> Any:
         """Compute.

@@ -74,6 +74,13 @@ class PackedWeights:
         return sum(_nbytes(value) for (name, _), value in tuple(self.store.items()) if name == node)
 
 
+def read_in_place(graph: Graph, nodes: Sequence[Node], weights: PackedWeights) -> dict[str, int]:
+    """Bytes of the constants that nodes read where they lie: of those nodes for which nothing is packed."""
+    packed = {name for name, _ in tuple(weights.store)}
+    names = {name for node in nodes if node.name not in packed for name in node.inputs if name in graph.constants}
+    return {name: graph.constants[name].nbytes for name in sorted(names)}
+
+
 def _nbytes(packed: Any) -> int:
     return sum(a.nbytes for a in (packed if isinstance(packed, tuple) else (packed,)) if isinstance(a, np.ndarray))
 

@@ -13,10 +13,11 @@ from edgecnn.errors import printable
 from edgecnn.graph import Graph
 from edgecnn.runtime import cpu
 from edgecnn.runtime.bands import macs_of
+from edgecnn.runtime.planner import PackedWeights, read_in_place
 
 if TYPE_CHECKING:
     from edgecnn.runtime.machine import Machine
-    from edgecnn.runtime.planner import PackedWeights, Plan
+    from edgecnn.runtime.planner import Plan
 
 RECORDED = 8
 """Runs whose every step is kept for a trace."""
@@ -167,12 +168,7 @@ def summarise(
 
 def _weight_bytes(graph: Graph, nodes: Sequence[Any], weights: PackedWeights) -> int:
     """Of all constants that a step reads, as they are packed, or as they are where they are read in place."""
-    total = 0
-    for node in nodes:
-        packed = weights.nbytes_of(node.name)
-        plain = {name: graph.constants[name].nbytes for name in node.inputs if name in graph.constants}
-        total += packed or sum(plain.values())
-    return total
+    return sum(weights.nbytes_of(node.name) for node in nodes) + sum(read_in_place(graph, nodes, weights).values())
 
 
 def _tensor_bytes(plan: Plan, nodes: Sequence[Any], name: str) -> int:

@@ -67,7 +67,8 @@ class Benchmark:
         batch: images in a call.
         macs: multiply-accumulates for one image.
         peak_memory: most bytes that this process has held so far, Python included; None where the system does not tell.
-        weight_memory, arena_memory: bytes of packed weights, and of the intermediate tensors of one image.
+        weight_memory, arena_memory: bytes of weights (packed, or where they are read in place), and of the intermediate
+            tensors of one image.
         warnings: what is against trusting the figures.
         throttled: whether the CPU was held back by heat or power: the figures are then those of a worse machine.
         governor: the rule by which the clock is chosen; None where the system does not tell, like the next.
@@ -194,7 +195,7 @@ def bench(
         macs=model.macs or 0,
         timings=tuple(timings),
         peak_memory=_peak_memory(),
-        weight_memory=model.memory.weights,
+        weight_memory=model.memory.weights + model.memory.in_place,
         arena_memory=model.memory.arena,
         warnings=tuple(warnings),
         throttled=any(warning.startswith("throttled") for warning in warnings),

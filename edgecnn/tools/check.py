@@ -211,13 +211,10 @@ def measured(graph: Graph, sizes: Mapping[str, tuple[int, ...]], threads: int, s
 
 
 def peak_memory(model: Model, sizes: Mapping[str, tuple[int, ...]], threads: int) -> int:
-    """Bytes of weights (packed, or where they are read in place), arena, and scratch of every thread."""
-    profile = model.profile(
-        {port.name: np.zeros((1, *sizes[port.tensor]), np.float32) for port in model.graph.inputs}, 1
-    )
-    scratch = profile.memory["scratch"] or 0
-    weights: int = sum(step["weight_bytes"] for step in profile.steps)
-    return weights + profile.arena + threads * scratch
+    """What a model of one thread says of itself for images of some sizes, with scratch for so many threads."""
+    model.run({port.name: np.zeros((1, *sizes[port.tensor]), np.float32) for port in model.graph.inputs})
+    memory = model.memory
+    return memory.total + (threads - 1) * memory.scratch
 
 
 def techniques(graph: Graph, sizes: Mapping[str, tuple[int, ...]], rates: Rates) -> tuple[Technique, ...]:

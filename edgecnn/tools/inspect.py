@@ -68,8 +68,8 @@ class Inspection:
     Attributes:
         sparsity: share of all parameters that are zero, 0 to 1.
         macs: multiply-accumulates for one image; None if a size is unknown.
-        weight_memory, arena_memory: bytes that computing takes on this CPU: packed weights, and every intermediate
-            tensor of one image; None if a size is unknown.
+        weight_memory, arena_memory, scratch_memory: bytes that computing takes on this CPU: weights (packed, or where they are
+            read in place), every intermediate tensor of one image, and what the threads work in; None if a size is unknown.
     """
 
     path: str
@@ -87,6 +87,7 @@ class Inspection:
     macs: int | None
     weight_memory: int | None
     arena_memory: int | None
+    scratch_memory: int | None
     metadata: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -122,10 +123,11 @@ class Inspection:
         return parts
 
     def _memory_text(self) -> str:
-        if self.weight_memory is None or self.arena_memory is None:
+        if self.weight_memory is None or self.arena_memory is None or self.scratch_memory is None:
             return "unknown until the image's size is"
-        parts = f"weights {size_text(self.weight_memory)}, arena {size_text(self.arena_memory)}"
-        return f"{size_text(self.weight_memory + self.arena_memory)} ({parts})"
+        parts = (("weights", self.weight_memory), ("arena", self.arena_memory), ("scratch", self.scratch_memory))
+        told = ", ".join(f"{what} {size_text(size)}" for what, size in parts)
+        return f"{size_text(sum(size for _, size in parts))} ({told})"
 
     def _node_table(self) -> Table:
         rows = [
@@ -177,7 +179,7 @@ def inspect(source: str | os.PathLike[str] | bytes, name: str | None = None) -> 
     for constant in info.constants:
         encodings.setdefault(constant.encoding, []).append(constant.name)
     total = sum(parameters.values())
-    weight_memory, arena_memory = _memory(model)
+    weight_memory, arena_memory, scratch_memory = _memory(model)
     return Inspection(
         path=name or ("bytes" if isinstance(source, bytes) else os.fspath(source)),
         name=graph.name,
@@ -209,14 +211,16 @@ def inspect(source: str | os.PathLike[str] | bytes, name: str | None = None) -> 
         macs=model.macs,
         weight_memory=weight_memory,
         arena_memory=arena_memory,
+        scratch_memory=scratch_memory,
         metadata=model.metadata,
     )
 
 
-def _memory(model: Model) -> tuple[int | None, int | None]:
+def _memory(model: Model) -> tuple[int | None, int | None, int | None]:
     if any(None in spec.shape[1:] for spec in model.inputs):
-        return None, None
-    return model.memory.weights, model.memory.arena
+        return None, None, None
+    memory = model.memory
+    return memory.weights + memory.in_place, memory.arena, memory.scratch
 
 
 def _row(graph: Graph, node: Node, parameters: Mapping[str, int], stored: Mapping[str, tuple[int, float]]) -> NodeRow:

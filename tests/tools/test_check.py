@@ -20,6 +20,8 @@ from edgecnn.tools import costs
 from edgecnn.tools.check import check
 from edgecnn.tools.costs import COEFFICIENTS, Rates, predict, rates_here, total
 from edgecnn.tools.devices import DEVICES, rates_of
+from edgecnn.tools.inspect import inspect
+from edgecnn.tools.text import size_text
 from small_models import LINEAR, convolution, dense_pair, mean_classifier, save
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits.h5"
@@ -112,6 +114,21 @@ def test_memory_is_weights_arena_and_scratch() -> None:
     in_place = 4 * 8 * 8 * 16 * 10  # of the dense layer, read where they lie
     assert found.memory >= model.memory.weights + in_place + model.memory.arena
     assert found.memory <= model.memory.weights + in_place + model.memory.arena + 2**20
+
+
+def test_whoever_tells_the_memory_tells_the_same(tmp_path: Path) -> None:
+    graph = flattened()
+    path = save(graph, tmp_path)
+    model, found = load(path), inspect(path)
+    memory = model.memory
+    assert memory.in_place == 4 * 8 * 8 * 16 * 10
+    assert check(graph, "flattened").memory == memory.total
+    assert memory.total == memory.weights + memory.in_place + memory.arena + memory.scratch
+    assert found.weight_memory == memory.weights + memory.in_place
+    assert (found.arena_memory, found.scratch_memory) == (memory.arena, memory.scratch)
+    assert f"{size_text(memory.total)} (weights {size_text(found.weight_memory)}, arena " in str(found)
+    steps = model.profile(runs=1).steps
+    assert sum(step["weight_bytes"] for step in steps) == memory.weights + memory.in_place
 
 
 def test_average_pooling_in_place_of_flattening_spares_the_weights_of_all_pixels_but_one() -> None:

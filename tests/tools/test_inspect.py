@@ -34,7 +34,7 @@ def test_each_encoding_is_counted_apart(tmp_path: Path) -> None:
 
 def test_a_model_of_unknown_size_has_unknown_costs(tmp_path: Path) -> None:
     found = inspect(save(mean_classifier(size=None), tmp_path))
-    assert (found.weight_memory, found.arena_memory) == (None, None)
+    assert (found.weight_memory, found.arena_memory, found.scratch_memory) == (None, None, None)
     assert "N x ? x ? x 3" in str(found)
     assert "unknown until the image's size is" in str(found)
 

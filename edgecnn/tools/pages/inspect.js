@@ -140,7 +140,7 @@ PAGE.append(
     figure("parameters", ...count(DATA.parameters).split(" "), `${percent(DATA.sparsity)} of them zero`),
     figure("multiply-adds", ...(DATA.macs === null ? ["?"] : count(DATA.macs).split(" ")), "one image"),
     figure("nodes", String(own.length), "", DATA.trace ? `${DATA.trace.length} rewritings made them` : `${new Set(own.flatMap((node) => node.layers)).size} layers`),
-    figure("peak memory", ...bytes(DATA.weight_memory === null ? NaN : DATA.weight_memory + DATA.arena_memory).split(" "), DATA.arena_memory === null ? "depends on the image" : `arena ${bytes(DATA.arena_memory)}, here`),
+    figure("peak memory", ...bytes(DATA.weight_memory === null ? NaN : DATA.weight_memory + DATA.arena_memory + DATA.scratch_memory).split(" "), DATA.arena_memory === null ? "depends on the image" : `arena ${bytes(DATA.arena_memory)}, here`),
   ),
   card("Graph", "As the file holds it. The same colours everywhere are the same kinds of operators.", graph()),
   card("Size by encoding", null, encodings()),
