@@ -178,7 +178,7 @@ def rebuild(model: Any, call: Call, name: str | None = None) -> Any:
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), inputs_of(model)
     )
     outputs = walk(model, inputs, call)
-    new = keras.Model(inputs, outputs, name=name or model.name)
+    new = _of_its_class(model, inputs, outputs, name or model.name)
     old_names = getattr(model, "output_names", new.output_names)
     if not isinstance(model, keras.Sequential) and old_names != new.output_names:
         named = [
@@ -186,13 +186,45 @@ def rebuild(model: Any, call: Call, name: str | None = None) -> Any:
             for tensor, old, now in zip(new.outputs, old_names, new.output_names, strict=True)
         ]
         try:
-            new = keras.Model(inputs, keras.tree.pack_sequence_as(outputs, named), name=new.name)
+            new = _of_its_class(model, inputs, keras.tree.pack_sequence_as(outputs, named), new.name)
         except ValueError as error:  # a layer of a model inside has that name, too
             raise InputError(
                 f"model {model.name!r}: its outputs cannot keep their names {old_names}: {error}; give the layers inside other names"
             ) from error
     compile_like(new, model)
     return new
+
+
+OWN_STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "call")
+
+
+def _of_its_class(model: Any, inputs: Any, outputs: Any, name: str) -> Any:
+    """A functional model that trains as another one does: of its class, where that has a way of its own.
+
+    Raises:
+        InputError: that class is not made of inputs and outputs.
+    """
+    keras = import_keras()
+    plain = keras.Model(inputs, outputs, name=name)
+    if not own_steps(model, plain):
+        return plain
+    try:
+        return type(model)(inputs, outputs, name=name)
+    except TypeError as error:
+        raise _not_made_again(model, plain) from error
+
+
+def own_steps(model: Any, plain: Any) -> list[str]:
+    """What a model's class does otherwise than a plain one, or a sequential one."""
+    kinds = (type(plain), import_keras().Sequential)
+    return [step for step in OWN_STEPS if not any(getattr(type(model), step) is getattr(kind, step) for kind in kinds)]
+
+
+def _not_made_again(model: Any, plain: Any) -> InputError:
+    return InputError(
+        f"model {model.name!r}: its class {type(model).__name__} has its own {', '.join(own_steps(model, plain))} and is not made of "
+        "inputs and outputs; let it take (inputs, outputs, name=...), or give a plain keras.Model"
+    )
 
 
 def again(layer: Any, **changes: Any) -> Any:
@@ -310,6 +342,8 @@ def clone(model: Any) -> Any:
             f"model {model.name!r} cannot be cloned ({error}); give a functional or sequential model, "
             "or train it in place with the callback edgecnn.training.Pruning"
         ) from error
+    if type(twin) is not type(model) and own_steps(model, twin):
+        raise _not_made_again(model, twin)
     if not twin.built:
         twin.build(model.input_shape)
     copy_state(model, twin)

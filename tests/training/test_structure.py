@@ -295,3 +295,50 @@ def test_convolutions_of_one_axis_are_factored_too() -> None:
     assert type(found.get_layer("second")) is layers.SeparableConv1D
     np.testing.assert_allclose(values(found(x)), values(model(x)), atol=1e-5)
     np.testing.assert_allclose(edgecnn.load(to_graph(found))(x), values(found(x)), atol=1e-5)
+
+
+class Doubling(keras.Model):  # type: ignore[misc, name-defined, unused-ignore]
+    """Trains with twice the loss."""
+
+    def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+        return 2 * super().compute_loss(*arguments, **options)
+
+
+class Sized(Doubling):
+    """Made of something else than inputs and outputs."""
+
+    def __init__(self, filters: int) -> None:
+        layers = keras.layers
+        inputs = keras.Input((8, 8, 3))
+        x = layers.Conv2D(filters, 3, activation="relu")(layers.Conv2D(filters, 3, activation="relu")(inputs))
+        super().__init__(inputs, layers.Dense(4, "softmax")(layers.GlobalMaxPooling2D()(layers.MaxPooling2D()(x))))
+
+
+REWRITES = [separable, average_pooling, batch_normalization, lambda model: activation(model, "elu"), remove_channels]
+
+
+@pytest.mark.parametrize("rewrite", REWRITES)
+def test_a_way_of_training_survives_or_is_refused(rewrite: Any) -> None:
+    made = Sized(8)
+    model = Doubling(made.inputs, made.outputs)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    found = rewrite(model)
+    plain = keras.Model(found.inputs, found.outputs)
+    plain.compile("adam", "sparse_categorical_crossentropy")
+    assert found.evaluate(X, Y, verbose=0) == pytest.approx(2 * plain.evaluate(X, Y, verbose=0), rel=1e-5)
+    with pytest.raises(InputError, match=r"its class Sized has its own compute_loss and is not made of inputs"):
+        rewrite(made)
+
+
+def test_pruning_trains_as_the_model_does_or_refuses() -> None:
+    made = Sized(8)
+    model = Doubling(made.inputs, made.outputs)
+    for each in (made, model):
+        each.compile("adam", "sparse_categorical_crossentropy")
+    pruned, report = prune(model, (X, Y), sparsity=0.5, pattern="channel", epochs=1, batch_size=8, progress=False)
+    assert type(pruned) is Doubling
+    plain = keras.Model(pruned.inputs, pruned.outputs)
+    plain.compile("adam", "sparse_categorical_crossentropy")
+    assert report.after["loss"] == pytest.approx(2 * plain.evaluate(X, Y, verbose=0), rel=1e-4)
+    with pytest.raises(InputError, match=r"its class Sized has its own compute_loss"):
+        prune(made, (X, Y), sparsity=0.5, epochs=1, progress=False)
